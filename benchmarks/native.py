@@ -55,7 +55,7 @@ from koubai.descent import loop  # noqa: E402
 from koubai.descent.arguments import prepared  # noqa: E402
 from koubai.descent.compiled_stepper import CompiledLoops  # noqa: E402
 from koubai.descent.many import minimize_many  # noqa: E402
-from koubai.execute.descents import ROWS, Leg, T  # noqa: E402
+from koubai.execute.descents import ROWS, SegmentState, T  # noqa: E402
 from koubai.execute.native import Descent  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
@@ -77,7 +77,7 @@ def same(name: str, own: Any, peers: dict[str, Any], rtol: float, atol: float = 
 # -- 1: a descent of 1000 steps, warm --------------------------------------------------------------------------------
 
 
-def compiled_descent(f: Callable[[Any], Any], x0: np.ndarray, optimizer: Any, steps: int) -> Callable[[], Leg]:
+def compiled_descent(f: Callable[[Any], Any], x0: np.ndarray, optimizer: Any, steps: int) -> Callable[[], SegmentState]:
     """Return the machine code that `kb.minimize` runs, as it runs it, for ``steps`` steps from the start: every test
     for stopping is asked, every row is written, the best point kept. The answer is the memory that it leaves.
     """

@@ -24,8 +24,9 @@ def commands():
 
 
 def parameters(command):
+    """Return every option and argument by name."""
     context = command.context_class(command, help_option_names=["-h", "--help"])
-    return [*command.params, command.get_help_option(context)]
+    return {**{parameter.name: parameter for parameter in command.params}, "help": command.get_help_option(context)}
 
 
 def run(capsys, monkeypatch, *arguments):
@@ -37,23 +38,23 @@ def run(capsys, monkeypatch, *arguments):
 
 
 def japanese_of(name, parameter):
-    return TEXTS[name].get(parameter.name) or TEXTS["every"].get(parameter.name)
+    return TEXTS[name].get(parameter) or TEXTS["every"].get(parameter)
 
 
 @pytest.mark.parametrize("name", commands())
 def test_every_command_and_option_has_its_japanese_text(name):
     command = commands()[name]
     assert "about" in TEXTS[name]
-    for parameter in parameters(command):
+    for parameter, told in parameters(command).items():
         text = japanese_of(name, parameter)
-        assert text, f"{name}: {parameter.name}"
+        assert text, f"{name}: {parameter}"
         assert re.search("[ぁ-ん]|[一-龠]", text)
-        for kept in UNTRANSLATED.findall(parameter.help):
-            assert kept in text, f"{name}: {parameter.name}: {kept}"
+        for kept in UNTRANSLATED.findall(told.help or ""):
+            assert kept in text, f"{name}: {parameter}: {kept}"
 
 
 def test_no_japanese_text_is_left_over():
-    known = {name: {parameter.name for parameter in parameters(command)} for name, command in commands().items()}
+    known = {name: set(parameters(command)) for name, command in commands().items()}
     assert set(TEXTS) == {"words", "every", *known}
     for name, names in known.items():
         assert set(TEXTS[name]) <= {"about", *names}, name
@@ -64,9 +65,9 @@ def test_no_japanese_text_is_left_over():
 def test_a_shared_text_is_that_of_one_english_text():
     english = {}
     for name, command in commands().items():
-        for parameter in parameters(command):
-            if parameter.name not in TEXTS[name]:
-                english.setdefault(parameter.name, set()).add(parameter.help)
+        for parameter, told in parameters(command).items():
+            if parameter not in TEXTS[name]:
+                english.setdefault(parameter, set()).add(told.help)
     assert {name: texts for name, texts in english.items() if len(texts) > 1} == {}
     assert all(method in TEXTS["every"]["method"] for method in METHODS)
 

@@ -134,7 +134,7 @@ def test_least_squares_of_an_object_that_keeps_a_log(optimizer):
     assert {type(value) for value in f.log} == {np.float64}
     if optimizer == "auto":
         assert isinstance(run.optimizer, kb.LBFGS)
-        assert run.optimizer_reason.startswith("f is traced anew at each point: ")
+        assert run.optimizer_reason.startswith("f is traced again at each point: ")
 
 
 @pytest.mark.parametrize("optimizer", ["auto", "levenbergmarquardt", "lbfgs", "conjugategradient"])

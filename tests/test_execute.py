@@ -11,7 +11,7 @@ from koubai.errors import CompileError, CompileWarning
 from koubai.execute import choose, library, llvm
 from koubai.execute.arrays import compile_arrays, compile_bound
 from koubai.execute.choose import Program
-from koubai.execute.descents import address, staggered
+from koubai.execute.descents import address, offset_arrays
 from koubai.execute.floats import compile_floats
 from koubai.graph.call import Leaves, record_call, trace
 from koubai.graph.graph import evaluate
@@ -354,7 +354,7 @@ def test_a_bound_program_allocates_nothing_large():
 def test_arrays_of_one_block_begin_at_different_places_of_a_page():
     forms = [((300, 300), np.float32), ((), np.float64), ((90_000,), np.float32), ((0,), np.int64), ((7,), np.bool_)]
     forms += [((45_000,), np.float64)] * 14
-    parts = staggered(forms)
+    parts = offset_arrays(forms)
     assert [(a.shape, a.dtype) for a in parts] == forms
     assert all(a.flags.c_contiguous and a.flags.aligned and a.flags.writeable for a in parts)
     parts = [a for a in parts if a.size]

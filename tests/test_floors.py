@@ -91,7 +91,7 @@ FLOORS = [
     "execute.pointwise",
     "execute.regions",
     "execute.loops",
-    "execute.lanes",
+    "execute.batched",
     "execute.update",
     "execute.choose",
     "derivatives",

@@ -247,7 +247,7 @@ def test_a_call_goes_on_where_another_one_left():
 def test_functions_of_doubles_bools_and_lanes():
     code = Function("f", "double", [("double", "x"), ("double", "y")])
     x, y = code.arguments
-    lanes = code.spread(x, 8) + code.cast(code.numbered(8, "i32").to("sitofp", "double"), "double")
+    lanes = code.splat(x, 8) + code.cast(code.numbered(8, "i32").to("sitofp", "double"), "double")
     total = code.folded(lambda code, a, b: a + b, lanes)
     least = -code.across("fmax", -lanes)
     some = code.any(lanes > y)
@@ -277,5 +277,5 @@ def test_constants_are_exact():
     assert code.constant(1e300, "float").text == code.constant(math.inf, "float").text
     assert code.cast(code.constant(0.1, "float"), "double").text == "0x3FB99999A0000000"
     assert (-code.constant(2.0, "double")).constant == -2.0
-    assert code.spread(code.constant(3, "i32"), 4).text == "splat (i32 3)"
+    assert code.splat(code.constant(3, "i32"), 4).text == "splat (i32 3)"
     assert not code.lines

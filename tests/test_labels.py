@@ -95,6 +95,7 @@ def texts_of(picture):
 def test_every_label_is_japanese(name):
     with warnings.catch_warnings(), speaking("ja"):
         warnings.simplefilter("error")
+        warnings.simplefilter("default", DeprecationWarning)  # older matplotlibs meet pyparsing's
         texts = texts_of(PICTURES[name]())
     pyplot.close("all")
     said = [re.sub(r"\$[^$]*\$", "", text.get_text()) for text in texts]  # less the powers of ten beside a scale
@@ -109,6 +110,7 @@ def test_labels_are_english_without_a_font(name, monkeypatch):
     monkeypatch.setattr(fonts, "_candidates", lambda: iter(["DejaVu Sans"]))
     with warnings.catch_warnings(), speaking("ja"):
         warnings.simplefilter("error")
+        warnings.simplefilter("default", DeprecationWarning)  # older matplotlibs meet pyparsing's
         japanese = [text.get_text() for text in texts_of(PICTURES[name]())]
     with speaking("en"):
         english = [text.get_text() for text in texts_of(PICTURES[name]())]

@@ -13,7 +13,7 @@ from koubai.derivatives.residuals import Residuals
 from koubai.descent.record import Status
 from koubai.graph.forward import pushforward
 from koubai.graph.graph import run_nodes
-from koubai.graph.squares import residuals
+from koubai.graph.squares import Squares
 from koubai.parameters import flatten
 
 T = np.linspace(0, 1, 6)
@@ -90,7 +90,7 @@ def test_a_sum_of_squares_is_recognised(what):
     """r·r is f, but for a constant, and 2 J'r its gradient; J along each parameter is what differences of r give."""
     f, count = SUMS[what]
     graph = kb.trace(f, X0)
-    found, along = residuals(graph, [0]), pushforward(residuals(graph, [0]), [0])
+    found, along = Squares(graph, [0]).residuals(), pushforward(Squares(graph, [0]).residuals(), [0])
 
     def vector(x):
         return run_nodes(found, [x])[found.outputs[0]]

@@ -238,7 +238,7 @@ def test_a_key_whose_text_failed_can_be_asked_for_again():
     with pytest.raises(ZeroDivisionError):
         library.load("times 3", lambda: 1 / 0)
     assert Times(3).load().origin == "compiled"
-    assert library._turns == {}
+    assert library._locks == {}
 
 
 # The disk
@@ -541,7 +541,7 @@ def test_200_threads_compile_one_key_once():
         results = list(pool.map(work, range(200)))
     assert times.written == 1
     assert sorted(results) == [("compiled", 6.0)] + [("memory", 6.0)] * 199
-    assert library._turns == {}
+    assert library._locks == {}
 
 
 def test_threads_with_many_keys_and_a_small_memory(monkeypatch):

@@ -17,7 +17,7 @@ from koubai.execute import choose, library, llvm
 from koubai.execute.arrays import compile_arrays
 from koubai.execute.choose import Program
 from koubai.execute.elements import Unsuitable
-from koubai.execute.loops import BLOCK, SUMMED, compile_loops
+from koubai.execute.loops import BLOCK, CHUNK, compile_loops
 from koubai.graph.call import Leaves, record_call, trace
 from koubai.graph.graph import evaluate
 from koubai.graph.reverse import reverse
@@ -135,11 +135,11 @@ def same_bits(a, b):
 def added(values):
     """Add in the documented order, in plain NumPy."""
     totals = []
-    for start in range(0, len(values), SUMMED):
-        stretch = values[start : start + SUMMED]
+    for start in range(0, len(values), CHUNK):
+        chunk = values[start : start + CHUNK]
         sums = np.zeros(BLOCK, values.dtype)
-        for k in range(0, len(stretch), BLOCK):
-            part = stretch[k : k + BLOCK]
+        for k in range(0, len(chunk), BLOCK):
+            part = chunk[k : k + BLOCK]
             sums[: len(part)] += part
         sums = sums.reshape(4, 8)
         sums = (sums[0] + sums[1]) + (sums[2] + sums[3])

@@ -10,7 +10,7 @@ import pytest
 import koubai as kb
 from koubai.descent.many import minimize_many
 from koubai.errors import InputError
-from koubai.execute import lanes, library
+from koubai.execute import batched, library
 
 pytestmark = pytest.mark.skipif(not library.available(), reason="llvmlite can't be loaded")
 
@@ -35,10 +35,10 @@ NAMES = [name for name in kb.optimizers.names() if not kb.optimizers.resolve(nam
 @pytest.mark.parametrize("name", NAMES)
 def test_each_descent_is_the_one_that_it_is_alone(name):
     optimizer = kb.optimizers.resolve(name)
-    starts = random_starts(lanes.LANES + 3)
+    starts = random_starts(batched.LANES + 3)
     many = minimize_many(himmelblau, starts, optimizer, max_steps=130)
     assert many.executor == "native", many.executor_reason
-    for i in (0, 5, lanes.LANES + 2):
+    for i in (0, 5, batched.LANES + 2):
         run = alone(himmelblau, starts[i], optimizer, max_steps=130, gtol=0.0)
         if (
             run.status is kb.Status.stalled or "to the rounding of f" in run.message
@@ -53,10 +53,10 @@ def test_each_descent_is_the_one_that_it_is_alone(name):
             assert many.fun[i] == run.fun
 
 
-@pytest.mark.parametrize("count", [1, lanes.LANES - 1, lanes.LANES, lanes.LANES + 1, 5 * lanes.LANES])
+@pytest.mark.parametrize("count", [1, batched.LANES - 1, batched.LANES, batched.LANES + 1, 5 * batched.LANES])
 def test_neighbours_and_threads_change_no_bit(count, monkeypatch):
-    monkeypatch.setattr("koubai.descent.many.PIECE", 2 * lanes.LANES)
-    starts = random_starts(5 * lanes.LANES)
+    monkeypatch.setattr("koubai.descent.many.PIECE", 2 * batched.LANES)
+    starts = random_starts(5 * batched.LANES)
     whole = minimize_many(himmelblau, starts, kb.SGD(lr=0.01), max_steps=100, threads=1)
     some = minimize_many(himmelblau, starts[:count], kb.SGD(lr=0.01), max_steps=100, threads=3)
     for name in ("x", "fun", "grad_norm", "steps", "codes"):
@@ -66,7 +66,7 @@ def test_neighbours_and_threads_change_no_bit(count, monkeypatch):
 def test_where_the_system_does_not_tell_which_cpus_are_ours(monkeypatch):
     """macOS and Windows have no os.sched_getaffinity."""
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    starts = random_starts(2 * lanes.LANES)
+    starts = random_starts(2 * batched.LANES)
     many, one = (minimize_many(himmelblau, starts, kb.SGD(lr=0.01), max_steps=100, threads=n) for n in (None, 1))
     np.testing.assert_array_equal(many.x, one.x)
 
@@ -192,28 +192,28 @@ def test_what_is_at_rest_costs_no_more_steps():
 
 @pytest.mark.parametrize(("count", "threads"), [(1, 2), (1000, 2), (4096, 2), (65_536, 16), (100_000, 1)])
 def test_every_thread_has_something_to_do(count, threads, monkeypatch):
-    pieces, bound = [], lanes.Lanes.bound
+    pieces, bound = [], batched.BatchedDescents.bound
 
     def counted(self, memory, count):
         descend = bound(self, memory, count)
         return lambda first, last: pieces.append((first, last)) or descend(first, last)
 
-    monkeypatch.setattr(lanes.Lanes, "bound", counted)
+    monkeypatch.setattr(batched.BatchedDescents, "bound", counted)
     minimize_many(lambda x: x * x, np.ones(count), kb.SGD(lr=0.1), max_steps=1, threads=threads)
-    assert len(pieces) >= min(threads, -(-count // lanes.LANES))
+    assert len(pieces) >= min(threads, -(-count // batched.LANES))
     ends = sorted(pieces)
     assert [first for first, _ in ends] == [0, *(last for _, last in ends[:-1])]
     assert ends[-1][1] == count
 
 
 def test_what_a_thread_writes_lives_as_long_as_it_may_write(monkeypatch):
-    kept, bound = [], lanes.Lanes.bound
+    kept, bound = [], batched.BatchedDescents.bound
 
     def held(self, memory, count):
         kept.extend([weakref.ref(self), *map(weakref.ref, memory), bound(self, memory, count)])
         return kept[-1]
 
-    monkeypatch.setattr(lanes.Lanes, "bound", held)
+    monkeypatch.setattr(batched.BatchedDescents, "bound", held)
     minimize_many(lambda x: x * x, np.ones(40), kb.SGD(lr=0.1), max_steps=3)
     gc.collect()
     assert all(known() is not None for known in kept[:-1])
@@ -308,7 +308,7 @@ BOUNDED = {
 @pytest.mark.parametrize("name", BOUNDED)
 def test_in_its_box_f_stays_small_and_the_gradient_finite(name, dtype):
     graph = kb.trace(BOUNDED[name], np.ones(3, dtype)).gradient()
-    reach = lanes.box(graph, 1e10)
+    reach = batched.safe_interval(graph, 1e10)
     assert reach > 1.0
     corners = np.stack(np.meshgrid(*[[-reach, -0.3 * reach, 0.7, reach]] * 3), -1).reshape(-1, 3).astype(dtype)
     largest = 0.0
@@ -331,7 +331,7 @@ def test_in_its_box_f_stays_small_and_the_gradient_finite(name, dtype):
     ],
 )
 def test_where_f_may_be_anything_there_is_no_box(f):
-    assert lanes.box(kb.trace(f, np.ones(2)).gradient(), 1e10) == 0.0
+    assert batched.safe_interval(kb.trace(f, np.ones(2)).gradient(), 1e10) == 0.0
 
 
 def test_bounds_rates_schedules_and_shapes():

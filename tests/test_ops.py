@@ -87,6 +87,23 @@ def ruled_arguments(op, values):
     return [k for k in range(len(values)) if op.rule(k) is not None]
 
 
+@pytest.mark.parametrize(
+    ("op", "shapes", "params"), [case for case in cases() if case.values[0].into is not None and any(case.values[1])]
+)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_result_is_written_into_an_array(op, shapes, params, dtype):
+    values = sample(op, shapes, dtype)
+    if op.name == "where":
+        values[0] = values[0] > 0.0
+    expected = op.call(*values, **params)
+    result = np.full(expected.shape, 77, expected.dtype)
+    op.into(result, *values, **params)
+    np.testing.assert_allclose(result, expected, rtol=8 * np.finfo(dtype).eps)
+    if op.elementwise and not op.conditions and (values[0].shape, values[0].dtype) == (result.shape, result.dtype):
+        op.into(values[0], *values, **params)
+        np.testing.assert_array_equal(values[0], result)
+
+
 @pytest.mark.parametrize(("op", "shapes", "params"), list(cases()))
 def test_first_and_second_derivative(op, shapes, params):
     values = sample(op, shapes, np.float64)

@@ -13,7 +13,7 @@ from koubai.derivatives.gradient import value_and_grad
 from koubai.execute import choose
 from koubai.execute.arrays import compile_arrays
 from koubai.execute.interpreter import interpret
-from koubai.execute.memory import Memory, sweep
+from koubai.execute.memory import MemoryPlan, sweep
 from koubai.execute.regions import partition
 from koubai.graph import infer
 from koubai.graph.call import trace
@@ -164,7 +164,7 @@ def test_very_many_steps(case, n):
 
 def elements_moved(graph):
     """Return how many elements a run of the graph makes or copies."""
-    memory = Memory(graph.nodes, graph.outputs)
+    memory = MemoryPlan(graph.nodes, graph.outputs)
     total = 0
     for i, node in enumerate(graph.nodes):
         if i in memory.in_place:
@@ -237,7 +237,7 @@ def test_results_are_memory_of_their_own():
 def test_a_slice_that_lives_on_is_copied_and_not_its_table():
     f, start = rows(40)
     graph = trace(f, np.array(start)).gradient()
-    memory = Memory(graph.nodes, graph.outputs)
+    memory = MemoryPlan(graph.nodes, graph.outputs)
     writes = [i for i, node in enumerate(graph.nodes) if node.op.name == "setitem" and len(node.shape) == 2]
     assert len(memory.in_place.intersection(writes)) >= len(writes) - 1
     assert len(memory.copied) >= 39

@@ -95,7 +95,7 @@ def test_where_the_system_does_not_tell_which_cpus_are_ours(monkeypatch):
     """macOS and Windows have no os.sched_getaffinity."""
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     asked = []
-    monkeypatch.setattr(update, "_helpers", lambda count: asked.append(count) or [])
+    monkeypatch.setattr(update, "_workers", lambda count: asked.append(count) or [])
     for cpus in (3, None):  # None: Python can't tell
         monkeypatch.setattr(os, "cpu_count", lambda cpus=cpus: cpus)
         optimizer, plain = kb.Adam(lr=0.1), in_numpy("adam", {"lr": 0.1})
@@ -109,8 +109,8 @@ def test_where_the_system_does_not_tell_which_cpus_are_ours(monkeypatch):
 
 
 @pytest.mark.parametrize("comes", [True, False])
-def test_nobody_waits_for_a_helper_that_has_not_come(comes, monkeypatch):
-    class Helper:
+def test_nobody_waits_for_a_worker_that_has_not_come(comes, monkeypatch):
+    class Worker:
         def call(self, share, task, kept):
             if comes:  # when all is done already
                 assert kept[0]._share(*task)
@@ -119,7 +119,7 @@ def test_nobody_waits_for_a_helper_that_has_not_come(comes, monkeypatch):
             pass
 
     monkeypatch.setattr(library, "processors", lambda: 2)
-    monkeypatch.setattr(update, "_helpers", lambda count: [Helper()] * count)
+    monkeypatch.setattr(update, "_workers", lambda count: [Worker()] * count)
     optimizer, plain = kb.Adam(lr=0.1), in_numpy("adam", {"lr": 0.1})
     x, y = np.ones((2, update.THREADED + 1), np.float32)
     for t in range(3):

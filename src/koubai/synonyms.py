@@ -1,9 +1,9 @@
 """Other people's words for what koubai has: SciPy's, PyTorch's, Keras's, optax's, and those of the articles.
 
-A word is compared without case, "_", "-" and "."; what it may mean stands in the order in which it is tried, and counts
-only where it is known: ``alpha`` is lr among an optimizer's hyperparameters, and nothing among the columns of a table.
-After a colon stands what else there is to say. Where a word has no counterpart, ``(known) sentence`` is all the answer,
-wherever ``known`` is.
+A word is compared without case, "_", "-" and "."; its meanings are tried in the order given, and one counts only if it
+is known: ``alpha`` is lr among an optimizer's hyperparameters, and nothing among the columns of a table. Further words
+of explanation follow after a colon. If a word has no counterpart, the answer is ``(known) sentence``, wherever
+``known`` is.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ import numpy as np
 
 from koubai.derivatives.differences import Box, into, one_vector
 from koubai.errors import FunctionError, GradientError, TraceError, quiet
-from koubai.execute.memory import Memory, sweep
+from koubai.execute.memory import MemoryPlan, sweep
 from koubai.graph.graph import Graph, Guard, Node
 
 __all__ = ["check_bend", "cross_check", "directions_of", "refuse_random"]
@@ -52,6 +52,7 @@ _EXACT = frozenset(
 _MOVES = frozenset(("add_at", "concatenate", "getitem", "setitem", "stack"))
 _MOVED = {"add_at": 2, "getitem": 1, "setitem": 2}
 _EPS = {np.dtype(d): float(np.finfo(d).eps) for d in (np.float16, np.float32, np.float64, np.complex64, np.complex128)}
+_TINY, _TINY_FLOAT32 = (float(np.finfo(d).tiny) for d in (np.float64, np.float32))
 _FEW = 64  # elements of a node whose slopes are found together with those of others like it
 _JUMPING = frozenset(("remainder", "fmod"))  # primitives with a derivative that jump
 
@@ -81,21 +82,21 @@ def cross_check(
     """
     if not all(np.isfinite(leaves[k]).all() for k in active):
         return True
-    finest = max(float(np.finfo(np.asarray(leaves[k]).dtype).eps) for k in active)
-    eps = max(finest, float(np.finfo(np.float32).eps)) if single else finest
+    finest = max(_EPS[np.asarray(leaves[k]).dtype] for k in active)
+    eps = max(finest, _EPS[np.dtype(np.float32)]) if single else finest
     line = _Line(f, leaves, active, graph, finest, box=box)
     at = line.at
     with quiet():
         f0, again = at(0.0), line.asked(0.0)
         # numbers below the smallest normal one have fewer digits, or none
-        line.noise = eps * abs(f0) + float(np.finfo(np.float32 if eps > 1e-10 else np.float64).tiny)
+        line.noise = eps * abs(f0) + (_TINY_FLOAT32 if eps > 1e-10 else _TINY)
         if f0 != again and not (np.isnan(f0) and np.isnan(again)) and not line.within_rounding(f0 - again):
             raise _random(where, f0, again)
         noise = line.roughness(0.0, 4 * eps)
         if noise > 1e3 * line.noise:  # x may be beside a stair
             noise = min(noise, line.roughness(_PLACES[0] * _TREND, 4 * eps))
         noise = line.noise = max(noise, line.noise)
-        if not np.isfinite(f0) or not np.isfinite(value):
+        if not math.isfinite(f0) or not math.isfinite(value):
             if (np.isnan(f0) and np.isnan(value)) or f0 == value:
                 return True
             raise TraceError(f"the traced {where} gives {value!r}, the function itself {f0!r}", "please report this")
@@ -103,7 +104,7 @@ def cross_check(
             raise TraceError(f"the traced {where} gives {value!r}, the function itself {f0!r}", "please report this")
         pairs = list(zip(gradients, line.directions, strict=True))
         slope = line.slope(gradients)
-        if not np.isfinite(slope):
+        if not math.isfinite(slope):
             return True  # nothing is confirmed: the caller knows, and checks again where it is finite
         found: list[_Difference] = []
         confirmed = False
@@ -311,7 +312,7 @@ class _Line:
     def roughness(self, t: float, step: float) -> float:
         """Return how far f moves there over tiny steps; 0 if it is not finite."""
         apart = max(abs(self.at(t + s * step) - self.at(t)) for s in (-1.0, 1.0))
-        return apart if np.isfinite(apart) else 0.0
+        return apart if math.isfinite(apart) else 0.0
 
     @property
     def flat(self) -> bool:
@@ -500,7 +501,7 @@ class _Difference(NamedTuple):
         """Take the difference over two steps; None if f is not finite on any side."""
         for left, right in ((-1.0, 1.0), (0.0, 1.0), (-1.0, 0.0)):  # central, and one-sided if f ends
             wide, narrow = ((at(right * s) - at(left * s)) / ((right - left) * s) for s in (h, smaller))
-            if np.isfinite(wide) and np.isfinite(narrow):
+            if math.isfinite(wide) and math.isfinite(narrow):
                 return cls(narrow, abs(wide - narrow), smaller)
         return None
 
@@ -558,7 +559,7 @@ def _at_kink(at: Callable[[float], float], f0: float, slope: float, noise: float
     return abs(right - left) > error and min(left, right) - error <= slope <= max(left, right) + error
 
 
-def _plain(i: int, node: Node, held: list[Any], memory: Memory) -> Any:
+def _plain(i: int, node: Node, held: list[Any], memory: MemoryPlan) -> Any:
     return memory.perform(i, node, held)
 
 
@@ -591,7 +592,7 @@ def _off_by_rounding(graph: Graph, leaves: Sequence[Any], random: np.random.Gene
         shift = (chance(y.shape) if y.shape else shifts[i]) * (_EPS.get(dtype) or float(np.finfo(dtype).eps))
         return (y + y * shift).astype(dtype, copy=False)
 
-    def compute(i: int, node: Node, held: list[Any], memory: Memory) -> Any:
+    def compute(i: int, node: Node, held: list[Any], memory: MemoryPlan) -> Any:
         op = node.op
         there = [other for _, other in held]
         whole = node.dtype is not None and node.dtype.kind not in "fc"  # as a cast to int gives
@@ -631,7 +632,9 @@ def _slopes_of_nodes(
         try:
             known = _slopes_at_once(graph, leaves, how)
 
-            def compute(i: int, node: Node, held: list[Any], memory: Memory, how: Any = how, known: Any = known) -> Any:
+            def compute(
+                i: int, node: Node, held: list[Any], memory: MemoryPlan, how: Any = how, known: Any = known
+            ) -> Any:
                 operands, along = [value for value, _ in held], [tangent for _, tangent in held]
                 tangent = None
                 if node.dtype is not None and node.dtype.kind in "fc" and any(t is not None for t in along):
@@ -670,7 +673,7 @@ def _slopes_at_once(graph: Graph, leaves: Sequence[Any], how: tuple[float, int, 
     nodes = graph.nodes
     groups: dict[Any, tuple[list[int], list[list[Any]]]] = {}
 
-    def compute(i: int, node: Node, held: list[Any], memory: Memory) -> Any:
+    def compute(i: int, node: Node, held: list[Any], memory: MemoryPlan) -> Any:
         op, inputs, params, shape, dtype, _ = node
         if op.elementwise and not op.view and dtype is not None and dtype.kind == "f" and math.prod(shape) <= _FEW:
             forms = [nodes[j].dtype or dtype for j in inputs]

@@ -117,7 +117,7 @@ class Differentiated:
         if path is not None and path.agrees and not kwargs and path.recorded.environment.complete:
             if path.fast_call is None:
                 numbers = [_position(n, args) for n in self.argnums]
-                path.fast_call = _compile_fast_call(path, leaves.form[0], numbers, self.one)
+                path.fast_call = _fast_call(path, leaves.form[0], numbers, self.one)
             self._fast_call = path.fast_call
         return results[0], self._shaped(args, results[1:])
 
@@ -226,6 +226,26 @@ def _position(n: int, args: Sequence[Any]) -> int:
 
 def _leaves(f: Any, args: Sequence[Any], kwargs: dict[str, Any], argnums: Sequence[int]) -> Leaves:
     return Leaves.of(f, args, kwargs, [_position(n, args) for n in argnums])
+
+
+def _fast_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: bool) -> Callable[..., Any]:
+    """Return the short way from arguments of this form to the answer, as `_compile_fast_call` does; by a table, where
+    there is one.
+    """
+    if path.single is None:
+        return _compile_fast_call(path, form, numbers, one)
+    compiled: Callable[..., Any] | None = None
+
+    def call(args: Any) -> Any:
+        nonlocal compiled
+        answer = path.by_table(args)
+        if answer is None:
+            if compiled is None:
+                compiled = _compile_fast_call(path, form, numbers, one)
+            answer = compiled(args)
+        return answer
+
+    return call
 
 
 def _compile_fast_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: bool) -> Callable[..., Any]:

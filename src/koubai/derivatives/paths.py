@@ -16,7 +16,7 @@ from koubai.derivatives.nonfinite import GRADIENT, PRODUCT, Careful, Derivation,
 from koubai.errors import GradientWarning, TraceError, called, warn
 from koubai.execute.choose import Program
 from koubai.execute.descents import operations
-from koubai.execute.replay import Replay, Tables
+from koubai.execute.replay import Replay, Tables, is_loaded
 from koubai.functions.expression import Expression
 from koubai.graph.call import Leaf, Leaves, Recorded, record_call, replay
 from koubai.graph.graph import CAPTURED, LEAVES, Graph, run_nodes
@@ -34,6 +34,7 @@ _HIDDEN = "a function with randomness or hidden state has no gradient; keep its 
 _PATHS = 16  # graphs cached for one form of the arguments: the paths that guards lead to
 _FORMS = 64  # forms of the arguments cached for one function
 _FUNCTIONS = 32  # whose paths are cached for another object of the same function
+_SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 _BYTES = 2**20  # that such a path may take, with the buffers of its program
 
 
@@ -67,12 +68,18 @@ class Path:
         "recorded",
         "resolver",
         "same",
+        "single",
         "specializations",
         "tables",
     )
 
-    def __init__(self, recorded: Recorded, derive: Derive) -> None:
-        active = recorded.leaves.active
+    def __init__(self, recorded: Recorded, derive: Derive, shared: bool = False) -> None:
+        """shared: between descents; then tables are made of it, if it is the gradient by one array."""
+        active, form = recorded.leaves.active, recorded.leaves.form
+        self.single: Leaf | None = None
+        if shared and derive is GRADIENT and len(recorded.leaves.values) == len(form[0]) == 1 and not form[1]:
+            leaf = form[0][0]
+            self.single = leaf if type(leaf) is Leaf and leaf.shape and leaf.dtype == np.float64 else None
         self.recorded = recorded
         self.graph = derive(recorded.graph, active)
         self.program = Program(self.graph)
@@ -108,8 +115,23 @@ class Path:
         floats, graph = self.program.executor == "floats", self.graph
         if not floats and self.program.executor != "numpy":
             return None
-        found: Replay | None = self.tables.take(len(graph.nodes), lambda: Replay(graph, floats))
+        found: Replay | None = self.tables.take(len(graph.nodes), lambda most: Replay(graph, floats, most))
         return found
+
+    def by_table(self, args: Sequence[Any]) -> tuple[Any, Any] | None:
+        """Return f and its gradient for one array by a table, to the bits of the program, if one is ready and unused;
+        None too where a guard fails, something is not finite, or what f reads has changed.
+        """
+        if self.single is None or len(args) != 1 or type(args[0]) is not np.ndarray or not is_loaded():
+            return None
+        x, program = args[0], self.program
+        if (x.shape, x.dtype) != self.single or program.executor != "numpy" or not self.recorded.environment.complete:
+            return None
+        if not self.same() or (table := self.table()) is None:
+            return None
+        found = table(x)
+        self.tables.spare.append(table)
+        return None if found is None else (np.float64(found[0]), found[1].reshape(x.shape))
 
     def take_results(self, leaves: Leaves) -> Any:
         """Return what the path has already given in this very call, if it has, and forget it."""
@@ -120,7 +142,7 @@ class Path:
         """Make the path a careful one from the beginning, if only so its first derivative is finite."""
         if self.resolver is None:
             return
-        results = self.program.run(*leaves.values)
+        results = self.by_table(leaves.values) or self.program.run(*leaves.values)
         if results is None or not np.isfinite(results[0]):
             return
         if all_finite(results):
@@ -139,7 +161,8 @@ class Path:
         environment = self.recorded.environment
         if self.careful or not environment.complete or environment.holds(f):
             return False
-        arrays = [node.params["value"] for node in self.graph.nodes if node.op in LEAVES and "value" in node.params]
+        leaves = [node for node in self.graph.nodes if not node[1] and node.op in LEAVES]
+        arrays = [node.params["value"] for node in leaves if "value" in node.params]
         arrays += [*self.recorded.leaves.values, *(then for _, then in environment.arrays)]
         return 8 * operations(self.graph) + sum(np.asarray(array).nbytes for array in arrays) <= _BYTES
 
@@ -190,7 +213,7 @@ _trace_cache = _TraceCache()
 
 def _computes_single(graph: Graph) -> bool:
     """Return whether anything is computed in float32. Arrays of float32 that only meet float64 do no harm."""
-    return any(node.dtype == np.float32 and node.op not in LEAVES for node in graph.nodes)
+    return any(node[4] is not _DOUBLE and node[4] == _SINGLE and node[0] not in LEAVES for node in graph.nodes)
 
 
 class _Adopting(Exception):
@@ -319,7 +342,7 @@ class Paths:
             if path is not None:
                 path.renew(recorded)
             else:
-                path = Path(recorded, self.derive)
+                path = Path(recorded, self.derive, self.caches)
                 if self.derive is GRADIENT:
                     path.take_care(leaves, GRADIENT)
                 self._checked(path, leaves, before, guarded)
@@ -380,8 +403,7 @@ class Paths:
             return None
         if self._all_numbers(path, args) != path.checked[0]:
             return None
-        answer = self._tabled(path, args[0])
-        if answer is None and (answer := path.fast_call(args)) is None:
+        if (answer := path.fast_call(args)) is None:
             return None
         try:
             if fun is None:
@@ -394,17 +416,6 @@ class Paths:
         self._known[path.recorded.leaves.form] = [path]
         self.executor = path.program.executor
         return answer, path
-
-    @staticmethod
-    def _tabled(path: Path, x: Any) -> tuple[Any, Any] | None:
-        """Return what `Path.fast_call` gives for one array, by a table, if that is faster and one is unused."""
-        if path.program.executor == "floats":
-            return None
-        if Leaf(x.shape, x.dtype) != path.recorded.leaves.form[0][0] or (table := path.table()) is None:
-            return None
-        found = table(x) if path.same() else None
-        path.tables.spare.append(table)
-        return None if found is None else (np.float64(found[0]), found[1].reshape(x.shape))
 
     def _all_numbers(self, path: Path, values: Sequence[Any]) -> tuple[Any, ...]:
         """Return all that the check of a path depends on, at these values of its leaves."""
@@ -514,7 +525,11 @@ class Paths:
 
     def _own(self, leaves: Leaves, values: Sequence[Any]) -> Any:
         """Return what f itself gives for copies of these arrays."""
-        args, kwargs = leaves.rebuild([v.copy() if isinstance(v, np.ndarray) else v for v in values])
+        copies = [v.copy() if isinstance(v, np.ndarray) else v for v in values]
+        positional, named = leaves.form
+        if len(positional) == 1 and type(positional[0]) is Leaf and not named:
+            return self.f(copies[0])
+        args, kwargs = leaves.rebuild(copies)
         return self.f(*args, **kwargs)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from koubai.execute.replay import Columns, Tables, is_loaded
 from koubai.graph.call import Leaves
 from koubai.graph.forward import pushforward
 from koubai.graph.graph import Graph
-from koubai.graph.squares import residuals
+from koubai.graph.squares import Squares
 from koubai.parameters import FloatArray, Layout
 
 __all__ = ["Residuals", "are_known", "count", "know"]
@@ -100,8 +101,7 @@ class Residuals:
 
 def count(path: Path) -> int:
     """Return how many residuals there are on this path. Raises TraceError if f isn't a sum of squares on it."""
-    graph = _Squares.of(path, path.recorded.leaves.active).graph
-    return graph.nodes[graph.outputs[0]].shape[0]
+    return _Squares.of(path, path.recorded.leaves.active).size
 
 
 def know(path: Path) -> None:
@@ -118,15 +118,24 @@ class _Squares:
     """What was derived from a path and serves its later uses too: the residuals and J, or why there are none."""
 
     refused: tuple[str, str] | None = None
-    graph: Graph  # of the residuals
+    size = 0  # how many residuals there are
     known: Any = None  # the check of the path, if the residuals were found right at its numbers
 
     def __init__(self, graph: Graph, active: Sequence[int]) -> None:
-        self.tables, self.active = Tables(), active
+        self.tables, self.whole, self.active = Tables(), graph, active
         try:
-            self.graph = residuals(graph, active)
+            found = Squares(graph, active)
         except TraceError as error:
             self.refused = error.reason, error.fix
+            return
+        self.size = found.size
+        if found.size >= sum(math.prod(graph.nodes[graph.inputs[k]].shape) for k in active):
+            self.graph = found.residuals()  # else they are hardly asked for
+
+    @functools.cached_property
+    def graph(self) -> Graph:
+        """The residuals."""
+        return Squares(self.whole, self.active).residuals()
 
     @functools.cached_property
     def along(self) -> Graph:
@@ -158,5 +167,6 @@ class _Squares:
         if not {"floats", "numpy"}.issuperset(executors):
             return None
         floats = executors[0] == "floats", executors[1] == "floats"
-        found: Columns | None = self.tables.take(len(self.along.nodes), lambda: Columns(self.graph, self.along, floats))
+        graph, along = self.graph, self.along
+        found: Columns | None = self.tables.take(len(along.nodes), lambda most: Columns(graph, along, floats, most))
         return found

@@ -21,9 +21,9 @@ from koubai.descent.optimizers import LBFGS, Optimizer
 from koubai.descent.search_stepper import LARGEST, Kind
 from koubai.errors import CompileError, FunctionError, GradientError, KoubaiError, TraceError, quiet
 from koubai.execute import scalar_code
+from koubai.execute.batched import NONFINITE
 from koubai.execute.descents import address
 from koubai.execute.elements import Unsuitable
-from koubai.execute.lanes import NONFINITE
 from koubai.execute.pointwise import Pointwise
 from koubai.execute.replay import Replay
 from koubai.execute.scalar_code import ANSWER, AT, CALLED, Block

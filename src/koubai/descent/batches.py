@@ -117,7 +117,7 @@ class Stream:
                 yield tuple(array[start : start + self.size] for array in arrays)
             rest = tuple(array[whole:] for array in arrays)
         if rest is None:
-            raise InputError(f"the data gave nothing in epoch {k}; the function must begin anew for every epoch")
+            raise InputError(f"the data gave nothing in epoch {k}; the function must begin again for every epoch")
         if len(rest[0]):
             yield rest
 

@@ -43,7 +43,7 @@ from koubai.execute.descents import (
     TARGET,
     X2_LIMIT,
     DescentGraphs,
-    Leg,
+    SegmentState,
     T,
 )  # fmt: skip
 from koubai.execute.elements import Unsuitable
@@ -277,7 +277,7 @@ class Segment:
         n, dtype = self.graphs.size, self.graphs.dtype
         size = self.parts[-1].stop if self.parts else 0
         low, high = np.full(n, -np.inf, dtype), np.full(n, np.inf, dtype)  # they stay, unless descents have bounds
-        self.memory = Leg(np.empty(n, dtype), np.empty(n, dtype), np.zeros(max(1, size), dtype), low, high)
+        self.memory = SegmentState(np.empty(n, dtype), np.empty(n, dtype), np.zeros(max(1, size), dtype), low, high)
         self.limits = np.zeros(NUMBERS)
 
     def begin(self, descent: Descent, path: Path) -> None:
@@ -293,7 +293,7 @@ class Segment:
     def leave(self) -> None:
         """Serve another descent."""
         self.descent = self.path = self.loaded_point = None  # type: ignore[assignment]
-        self.memory.let_go()
+        self.memory.release()
         if len(self.loops.spare) < self.loops.SPARE:
             self.loops.spare.append(self)
 

@@ -97,7 +97,7 @@ def choose(objective: Objective, point: Point) -> tuple[Optimizer, str]:
         return LBFGS(), f"f has {n} parameters, more than {LARGEST}"
     path = objective.path(point.x)
     if path is not None and (reason := path.recorded.environment.unwatched) is not None:
-        return LBFGS(), f"f is traced anew at each point: {reason}"
+        return LBFGS(), f"f is traced again at each point: {reason}"
     try:
         if path is not None and (m := count(path)) < n:
             return LBFGS(), f"f is a sum of {m} squares, fewer than its {n} parameters"

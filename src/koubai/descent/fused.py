@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from koubai.execute.update import PIECE, THREADED, Memory, Update
+from koubai.execute.update import PIECE, THREADED, Update, Workspace
 from koubai.graph.formula import traced
 from koubai.parameters import FloatArray, Layout
 
@@ -61,17 +61,17 @@ class Fused:
         self.pieces = np.zeros((len(self.shapes), PIECE), np.int64)
         sizes = [math.prod(shape) for shape in self.shapes]
         self.pieces[:, 2], self.pieces[:, 3] = np.cumsum([0, *sizes[:-1]]), sizes
-        self._memory = Memory(self.code, self.pieces, ctypes.addressof(self._pointers), self.shared)
-        self._block, self._numbers, self._whole = self._memory.block, self._memory.numbers, self.code.whole
+        self._workspace = Workspace(self.code, self.pieces, ctypes.addressof(self._pointers), self.shared)
+        self._block, self._numbers, self._whole = self._workspace.block, self._workspace.numbers, self.code.whole
         self._threaded = layout.size >= THREADED
         self._claim = claim
         self._params: list[Any] = [_nothing] * len(sizes)  # weak references to the arrays seen last
         self._grads: list[Any] = [_nothing] * len(sizes)
         self._written: tuple[list[int], list[int], list[int]] = [], [], []  # the parameters' ends, and which they are
 
-    def run(self, params: Any, grads: Any, t: int, lr: float, fun: float, look: bool) -> bool | None:
+    def run(self, params: Any, grads: Any, t: int, lr: float, fun: float, check: bool) -> bool | None:
         """Update. None: nothing was done, since the arrays are not of a kind that this can update. False: a gradient is
-        not finite; if ``look``, which checks all of them first, nothing was done.
+        not finite; if ``check``, which checks all of them first, nothing was done.
         """
         if self.names is None:
             known = self._params[0]() is params and self._grads[0]() is grads and params.flags.writeable
@@ -87,12 +87,12 @@ class Fused:
                 return None
         else:
             return None
-        if look is not self._memory.look:
-            self._memory.ask(look)
+        if check is not self._workspace.check:
+            self._workspace.set_check(check)
         numbers = self._numbers
         numbers[0], numbers[1], numbers[2] = t, lr, fun
         if self._threaded:
-            return self.code.run(self._memory)
+            return self.code.run(self._workspace)
         return self._whole(self._block)  # type: ignore[no-any-return]
 
     def _bound(self, xs: Sequence[Any], gs: Sequence[Any]) -> bool:
@@ -133,9 +133,9 @@ class Fused:
         )
         pointers = (ctypes.c_void_p * max(1, len(before)))(*(part.ctypes.data for part in before))
         pieces = np.array([[x.ctypes.data, g.ctypes.data, 0, n]])
-        memory = Memory(self.code, pieces, ctypes.addressof(pointers), shared)
-        memory.numbers[0], memory.numbers[1], memory.numbers[2] = t, lr, 1.0
-        self.code.whole(memory.block)
+        workspace = Workspace(self.code, pieces, ctypes.addressof(pointers), shared)
+        workspace.numbers[0], workspace.numbers[1], workspace.numbers[2] = t, lr, 1.0
+        self.code.whole(workspace.block)
         vectors = [part for part, s in zip(before, self.code.shared, strict=True) if not s]
         wanted = [part for part, s in zip(states, self.code.shared, strict=True) if not s]
         for found, right in zip((x, *vectors), (expected, *wanted), strict=True):

@@ -25,7 +25,7 @@ from koubai.descent.searches import STALLED
 from koubai.descent.step_program import descent_graphs
 from koubai.descent.stopping import GROWTH
 from koubai.errors import FunctionError, GradientError, InputError, KoubaiError, TraceError, quiet
-from koubai.execute import lanes, library
+from koubai.execute import batched, library
 from koubai.execute.elements import Unsuitable
 from koubai.graph.formula import traced
 from koubai.graph.graph import Graph
@@ -39,10 +39,10 @@ PIECES = 4  # … and threads share the pieces, so many or more for each of them
 MOST = 2**31 - 1  # steps are counted in 32 bits
 TRACED_AT = 8  # starts at which f is tried, if it can't be traced at the first one
 _STATUS = {
-    lanes.CONVERGED: Status.converged,
-    lanes.DIVERGED: Status.diverged,
-    lanes.NONFINITE: Status.nonfinite,
-    lanes.MAX_STEPS: Status.max_steps,
+    batched.CONVERGED: Status.converged,
+    batched.DIVERGED: Status.diverged,
+    batched.NONFINITE: Status.nonfinite,
+    batched.MAX_STEPS: Status.max_steps,
     STALLED: Status.stalled,
 }
 _TABLE = np.array([_STATUS.get(code) for code in range(max(_STATUS) + 1)], object)
@@ -93,7 +93,7 @@ class Many:
     @property
     def success(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Which of them converged."""
-        converged: np.ndarray[Any, np.dtype[np.bool_]] = self.codes == lanes.CONVERGED
+        converged: np.ndarray[Any, np.dtype[np.bool_]] = self.codes == batched.CONVERGED
         return converged
 
     def __len__(self) -> int:
@@ -293,7 +293,7 @@ class Results:
 
 
 def _whole_blocks(count: int) -> int:
-    return -(-count // lanes.LANES) * lanes.LANES
+    return -(-count // batched.LANES) * batched.LANES
 
 
 class Batch:
@@ -301,7 +301,8 @@ class Batch:
 
     points: starts, of which one is enough to tell the form of x. most: evaluations of each start. near: a size of the
     gradient at which a descent is at rest once it stays as small, for a gtol and no search: ``steps`` then tells after
-    how many steps, and ``nfev`` holds instead the number of the `known` point there, `lanes.ELSEWHERE` or `lanes.AWAY`.
+    how many steps, and ``nfev`` holds instead the number of the `known` point there, `batched.ELSEWHERE` or
+    `batched.AWAY`.
     """
 
     def __init__(
@@ -323,7 +324,7 @@ class Batch:
         self.bounds = Bounds.read(bounds, self.layout, flat[0])
         self.path: Any = None  # of f, at the first start
         self.reason = ""
-        self.code: lanes.Lanes | Searches | None = None
+        self.code: batched.BatchedDescents | Searches | None = None
         with np.errstate(invalid="ignore"):
             self.farthest = float(np.abs(flat).max())
         self._compile(flat, rates is not None)
@@ -357,7 +358,7 @@ class Batch:
                         raise Unsuitable("a search with a rate for each start")
                     self.code = Searches(program, self.path, optimizer, self.layout, self.bounds)
                 else:
-                    self.code = self._lanes(self.path.graph, x, rates)
+                    self.code = self._batched(self.path.graph, x, rates)
                 self.reason = "f has machine code"
                 return
             except (TraceError, GradientError, Unsuitable) as error:
@@ -366,20 +367,22 @@ class Batch:
             except Exception as error:  # f's own, at this start: another one may do
                 self.reason = f"f raised {type(error).__name__} at a start: {error}"
 
-    def _lanes(self, graph: Graph, x: FloatArray, rates: bool) -> lanes.Lanes:
+    def _batched(self, graph: Graph, x: FloatArray, rates: bool) -> batched.BatchedDescents:
         optimizer = self.optimizer
         graphs = descent_graphs(graph, optimizer, optimizer.init(x, self.layout), self.layout, self.bounds)
         begin = traced("begin", [("x", x, False)], lambda x: optimizer.init(x, self.layout))
-        return lanes.Lanes(graphs, begin, bool(self.gtol), rates, GROWTH, self.farthest, self.near is not None)
+        return batched.BatchedDescents(
+            graphs, begin, bool(self.gtol), rates, GROWTH, self.farthest, self.near is not None
+        )
 
-    def _careful(self, rates: bool) -> lanes.Lanes | None:
+    def _careful(self, rates: bool) -> batched.BatchedDescents | None:
         """Return code that keeps zeros where derivatives are infinite; None if there is none, or it is in use."""
         if self.path.careful or self.path.resolver is None:
             return None
         recorded = self.path.recorded
         graph = GRADIENT(recorded.graph, recorded.leaves.active, Careful())
         try:
-            return self._lanes(graph, np.ravel(recorded.leaves.values[0]), rates)
+            return self._batched(graph, np.ravel(recorded.leaves.values[0]), rates)
         except (TraceError, Unsuitable):
             return None
 
@@ -425,7 +428,7 @@ class Batch:
         return self._shared(self.code, flat, result, None)()
 
     def _shared(
-        self, code: lanes.Lanes, flat: FloatArray, result: Results, rates: FloatArray | None
+        self, code: batched.BatchedDescents, flat: FloatArray, result: Results, rates: FloatArray | None
     ) -> Callable[[], Callable[[int, int], None]]:
         dtype, n = flat.dtype, flat.shape[1]
         low = np.full(n, -np.inf, dtype) if self.bounds is None else self.bounds.low
@@ -457,10 +460,10 @@ class Batch:
 
     def finish(self, result: Results, flat: FloatArray, rates: FloatArray | None = None) -> str:
         """Do what the lanes left: other paths through f, and gradients that a careful derivative knows."""
-        assert isinstance(self.code, lanes.Lanes)
+        assert isinstance(self.code, batched.BatchedDescents)
         if self.near is None:
             np.add(result.steps, 1, out=result.nfev)
-        rows = np.flatnonzero(result.codes == lanes.NONFINITE)
+        rows = np.flatnonzero(result.codes == batched.NONFINITE)
         if len(rows) and (careful := self._careful(rates is not None)) is not None:
             again = Results(flat[rows], self.shape, False)
             own = None if rates is None else rates[rows]
@@ -468,12 +471,12 @@ class Batch:
             if self.near is None:
                 np.add(again.steps, 1, out=again.nfev)
             result.take(rows, again)
-        refused = np.flatnonzero(result.codes == lanes.REFUSED)
+        refused = np.flatnonzero(result.codes == batched.REFUSED)
         if not len(refused):
             return ""
         self._one_by_one(result, flat, rates, refused)
         if self.near is not None:
-            result.nfev[refused] = np.where(result.codes[refused] == lanes.CONVERGED, lanes.ELSEWHERE, lanes.AWAY)
+            result.nfev[refused] = np.where(result.codes[refused] == batched.CONVERGED, batched.ELSEWHERE, batched.AWAY)
         return f"{len(refused)} of {len(flat)} descents take another path through f and ran one by one"
 
     def _one_by_one(
@@ -497,10 +500,10 @@ class Batch:
             if isinstance(answer, str):
                 result.raised[int(i)] = answer
                 result.x[i], result.fun[i], result.norm[i] = flat[i], np.nan, np.nan
-                result.steps[i], result.codes[i], result.nfev[i] = 0, lanes.NONFINITE, 1
+                result.steps[i], result.codes[i], result.nfev[i] = 0, batched.NONFINITE, 1
             else:
                 result.x[i], result.fun[i], result.norm[i], result.steps[i], result.nfev[i], status = answer
-                result.codes[i] = _CODES.get(status, lanes.MAX_STEPS)
+                result.codes[i] = _CODES.get(status, batched.MAX_STEPS)
             if progress is not None:
                 progress(done + 1, len(rows))
 

@@ -64,7 +64,7 @@ FRAMEWORKS: dict[str, dict[str, Any]] = {
 }
 
 # Who has which optimizer, and what differs from the rule's own defaults there. The first one is the default. Read from
-# the sources of torch 2.13, Keras 3.15 and optax 0.2.8; optax has no default lr, so the rule's stands in. What no
+# the sources of torch 2.13, Keras 3.15 and optax 0.2.8; optax has no default lr, so the rule's own is used. What no
 # framework has is the paper's.
 SEMANTICS: dict[str, dict[str, dict[str, Any]]] = {
     "sgd": {"torch": {}, "keras": {"lr": 1e-2, "lr_inside": True}, "optax": {}},
@@ -415,7 +415,7 @@ class Optimizer:
         if isinstance(self._lr, str):
             raise InputError(
                 f"{type(self).__name__}(lr='auto') has no rate yet: minimize, fit and Network.fit find it when a "
-                "descent begins; koubai.find_lr finds it beforehand"
+                "descent begins; koubai.find_lr finds it in advance"
             )
         if not callable(self._lr):
             return float(self._lr)

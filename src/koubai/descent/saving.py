@@ -85,7 +85,7 @@ def restored(
     archive = read(path, "checkpoint")
     header, arrays = archive.header, archive.arrays
     if archive.koubai != (here := version()):
-        raise InputError(f"{str(path)!r} was written by koubai {archive.koubai}; this is {here}, start anew")
+        raise InputError(f"{str(path)!r} was written by koubai {archive.koubai}; this is {here}, start again")
     saved = header["optimizer"]
     chosen = restore_optimizer(saved) if optimizer is None else optimizer
     if isinstance(chosen, str):
@@ -172,5 +172,5 @@ def _compare(descent: Descent, last: Point, looped: bool) -> None:
         what = f"f(x) = {again.fun!r}, then {last.fun!r}" if again.fun != last.fun else "the gradient differs"
         raise InputError(
             f"f is not the function of the checkpoint, or batches its data: at its last x, now {what}; "
-            "start anew with minimize"
+            "start again with minimize"
         )

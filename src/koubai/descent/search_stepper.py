@@ -247,11 +247,7 @@ class SearchStepper:
             if self._memory is not None and self.fits and self._memory.xs.shape[1] <= SMALL:
                 spare = path.specializations.setdefault(self.kind, [])
                 spare = spare if len(spare) < CACHED else None
-            if self.table is not None:  # searches of all kinds share it
-                path.tables.spare.append(self.table)
-                self.table = None
-        if spare is None:
-            self._leave_tables()
+            self._leave_tables()  # searches of all kinds share the one, and whoever asks for residuals the other
         if descent.checkpoint is not None:
             descent.state  # noqa: B018 - read from the memory, if it has not been: a checkpoint needs it
         elif descent.state_is_lazy:
@@ -399,8 +395,8 @@ class SearchStepper:
                     self.table = path.table()
                 if self.columns is None and self.name == SQUARES:
                     self.columns = objective.squares.table(path)
-        table = self.table if self.table is not None and self.table.stands() else None
-        columns = self.columns if self.columns is not None and self.columns.stands() else None
+        table = self.table if self.table is not None and self.table.is_valid() else None
+        columns = self.columns if self.columns is not None and self.columns.is_valid() else None
         if columns is not None and columns.r.size != self.memory.counts[searches.M]:
             columns = None
         of_f = (table.address, table.place) if table is not None else (0, 0)

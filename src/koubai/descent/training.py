@@ -613,7 +613,7 @@ class Training:
             *((name, self.descent.options.get(name), header["options"].get(name)) for name in header["options"]),
         ):
             if here != there and name != "epochs":
-                raise InputError(f"{str(path)!r} was written with another {name}: {there}, now {here}; start anew")
+                raise InputError(f"{str(path)!r} was written with another {name}: {there}, now {here}; start again")
         if self.epochs < (made := header["feed"]["epoch"]):
             raise InputError(f"{str(path)!r} has {made} epochs behind it, and epochs={self.epochs} is fewer; give more")
         points = load_points(archive, self.optimizer)
@@ -633,7 +633,7 @@ class Training:
             if again.fun != last.fun or not np.array_equal(again.g, last.g):
                 raise InputError(
                     f"the data or the model are not those of {str(path)!r}: at step {last.t} the loss was "
-                    f"{last.fun!r}, now it is {again.fun!r}; start anew"
+                    f"{last.fun!r}, now it is {again.fun!r}; start again"
                 )
             last = replace(again, x=self.slots[0].x)
             if self.programs.sum is not None:
@@ -680,7 +680,7 @@ class Training:
         if fun != last.fun or not np.array_equal(g, last.g):
             raise InputError(
                 f"the data or the model are not those of {str(path)!r}: over all the data the loss was {last.fun!r}, "
-                f"now it is {fun!r}; start anew"
+                f"now it is {fun!r}; start again"
             )
         return True
 

@@ -24,7 +24,7 @@ from koubai.descent.optimizers import Optimizer
 from koubai.errors import FunctionError, GradientError, GradientWarning, TraceError, warn
 from koubai.execute import library, regions
 from koubai.execute.arrays import compile_bound
-from koubai.execute.descents import staggered
+from koubai.execute.descents import offset_arrays
 from koubai.graph.call import Leaves, Recorded, record_call, replay
 from koubai.graph.graph import Graph
 from koubai.graph.reverse import Careful, reverse
@@ -148,7 +148,7 @@ class BufferSlot:
         large = [part for part in values if part.ndim]
         place = [x, *large] if model_state is None else [x, *large, model_state]
         wanted = [*place * POINT_BUFFERS, *[x] * (GRADIENT_BUFFERS + sums)]
-        memory = staggered([(part.shape, part.dtype) for part in wanted])
+        memory = offset_arrays([(part.shape, part.dtype) for part in wanted])
         places, gradients = memory[: POINT_BUFFERS * len(place)], memory[POINT_BUFFERS * len(place) :]
         slots = []
         for k in range(SLOTS):

@@ -21,18 +21,15 @@ from typing import Any
 import numpy as np
 
 from koubai.errors import CompileError
-from koubai.execute.descents import staggered
+from koubai.execute.descents import offset_arrays
 from koubai.execute.elements import Unsuitable
-from koubai.execute.memory import Memory, is_view
+from koubai.execute.memory import MemoryPlan, is_view, is_write
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
 from koubai.graph.ops import ON_NUMBERS, OPS, Index, add_into, distinct, rows_into
 
 __all__ = ["compile_arrays", "compile_bound", "quiet_context"]
 
-_GETITEM, _SETITEM, _ADD_AT, _ZEROS, _POWER = (OPS[n] for n in ("getitem", "setitem", "add_at", "zeros", "power"))
-_WHERE, _ASTYPE, _CONCATENATE, _RESHAPE = (OPS[n] for n in ("where", "astype", "concatenate", "reshape"))
 _NEGATIVE, _ADD, _SUBTRACT, _MULTIPLY, _DIVIDE = (OPS[n] for n in ("negative", "add", "subtract", "multiply", "divide"))
-_BROADCAST = OPS["broadcast_to"]
 
 BUFFER = 1024  # elements an operand that NumPy copies at once where it can't work on the operands as they lie
 
@@ -162,7 +159,7 @@ class _Plan:
             graph, self.regions = self.fusion.partition(graph)
         self.graph = graph
         self.nodes = graph.nodes
-        self.memory = Memory(graph.nodes, graph.outputs, copying=fusion is None)
+        self.memory = MemoryPlan(graph.nodes, graph.outputs, copying=fusion is None)
         self.bound = into is not None
         self.held = [graph.inputs[k] for k in held]
         self.into = tuple(into or ())
@@ -189,7 +186,7 @@ class _Plan:
             if self.nodes[j].shape != node.shape:
                 return False
             while j != root:
-                if self.nodes[j].op is not _RESHAPE:
+                if not self.nodes[j].op.reshapes:
                     return False
                 j = self.nodes[j].inputs[0]
         return True
@@ -197,7 +194,7 @@ class _Plan:
     @staticmethod
     def _shows_memory(node: Node) -> bool:
         """Would NumPy return a 0-d array that shows the operand's memory, not a number?"""
-        if node.op is _GETITEM:
+        if node.op.index == "reads":
             return any(item is Ellipsis for item in node.params["index"].items)
         return node.op.view
 
@@ -304,10 +301,11 @@ class _Plan:
             elif i in aims:
                 target, (before, after) = aims[i]
                 settle(target)
+                rest = float(nodes[nodes[target].inputs[0]].op.fills or 0)
                 if before:
-                    self.lines.append(f"{name[target]}[:{before}] = 0.0")
+                    self.lines.append(f"{name[target]}[:{before}] = {rest}")
                 if after < nodes[target].shape[0]:
-                    self.lines.append(f"{name[target]}[{after}:] = 0.0")
+                    self.lines.append(f"{name[target]}[{after}:] = {rest}")
                 self._show(i, target, f"{name[i]} = {name[target]}[{before}:{after}]")
                 self.lines.append(self._into(node, args, name[i]))
             elif i in parts:
@@ -322,16 +320,18 @@ class _Plan:
                     before = after
             elif i in skipped or i in passed:
                 pass
-            elif node.op in (_ADD_AT, _SETITEM) and node.shape:
+            elif is_write(node) and node.shape:
                 self._write(i, node, name, args, roots, last, place, i in kept, take, results)
-            elif node.op is _ZEROS:
+            elif (number := node.op.fills) is not None:
                 if (i in kept and i not in results) or not node.shape:
-                    self.lines.append(f"{name[i]} = np.zeros({node.params['shape']}, {self._dtype(node.dtype)})")
+                    full = f"np.full({node.shape}, {number}, " if number else f"np.zeros({node.shape}, "
+                    self.lines.append(f"{name[i]} = {full}{self._dtype(node.dtype)})")
                 else:
-                    self.lines.append(f"{settle(i)}.fill(0)")
+                    self.lines.append(f"{settle(i)}.fill({number})")
             elif self._can_write_out(node) and (i not in kept or i in results):
-                # an element is read before it is overwritten, so the result may take an operand's place
-                if node.op.elementwise and node.op is not _WHERE:
+                # an element is read before it is overwritten, so the result may take an operand's place; but what
+                # goes by a mask reads it after its first write
+                if node.op.elementwise and (node.op.out or not node.op.conditions):
                     for r in [r for r in done if self._lies_alike(node, r)]:
                         release(place[r])
                         done.remove(r)
@@ -378,7 +378,7 @@ class _Plan:
             if i not in members:
                 wanted.update(node.inputs)
         outputs = [i for i in region.members if i in wanted]
-        shown = [i for i in outputs if nodes[i].op is _RESHAPE]
+        shown = [i for i in outputs if nodes[i].op.reshapes]
         outputs = sorted({self.memory.roots[i] for i in outputs})
 
         def moves(i: int) -> bool:
@@ -435,7 +435,7 @@ class _Plan:
         whole = self.steady.get(base)
         node = self.nodes[i]
         # a reshape of memory with gaps may be a copy
-        if not self.bound or whole is None or (node.op is _RESHAPE and node.shape and not whole):
+        if not self.bound or whole is None or (node.op.reshapes and node.shape and not whole):
             self.lines.append(line)
             return
         self.prelude.append(line)
@@ -444,8 +444,8 @@ class _Plan:
     @staticmethod
     def _is_run(node: Node) -> bool:
         """Does the view show memory without gaps where its base does?"""
-        if node.op is not _GETITEM:
-            return node.op is _RESHAPE or not node.op.view  # what is made there
+        if node.op.index != "reads":
+            return node.op.reshapes or not node.op.view  # what is made there
         items = [item for item in node.params["index"].items if item is not Ellipsis]
         return len(items) == 1 and isinstance(items[0], slice) and items[0].step in (None, 1) and len(node.shape) == 1
 
@@ -463,13 +463,11 @@ class _Plan:
     def _can_write_out(self, node: Node) -> bool:
         if not node.shape or not math.prod(node.shape):
             return False
-        if node.op is _POWER:
+        if node.op.ufunc is not None or node.op.reduction is not None:
             return node.dtype is not None and node.dtype.kind == "f" and self.nodes[node.inputs[0]].dtype == node.dtype
-        if node.op.reduction is not None:
-            return node.dtype is not None and node.dtype.kind == "f" and self.nodes[node.inputs[0]].dtype == node.dtype
-        if node.op is _GETITEM:
+        if node.op.index == "reads":
             return self._gathers_rows(node)
-        return node.op.out or node.op.into is not None or node.op in (_WHERE, _ASTYPE, _CONCATENATE)
+        return node.op.out or node.op.into is not None
 
     def _gathers_rows(self, node: Node) -> bool:
         """Is the index one array of whole numbers?"""
@@ -480,14 +478,13 @@ class _Plan:
 
     def _into(self, node: Node, args: list[str], target: str) -> str:
         """Return the statement that writes the node's result into ``target``."""
-        if not node.op.out and node.op is not _POWER:
+        if not node.op.out and node.op.ufunc is None:
             return self._written(node, args, target)
         call, arguments = node.op.call, self._operands(node, args)
-        if node.op is _POWER:  # the operator's own shortcuts, with out=
-            exponent = self.nodes[node.inputs[1]]
-            known: Any = exponent.params["value"] if exponent.dtype is None else None
-            call = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal, 1: np.positive}.get(known, np.power)
-            arguments = arguments if call is np.power else arguments[:1]
+        if node.op.ufunc is not None:
+            last = self.nodes[node.inputs[-1]]
+            call = node.op.ufunc(last.params["value"] if last.dtype is None else None)
+            arguments = arguments[: call.nin]
         out = f"out={target}" if call in (np.maximum, np.minimum) else target  # these two refuse it by position
         return f"{self._bind(call)}({', '.join(arguments)}, {out})"
 
@@ -497,17 +494,8 @@ class _Plan:
             axis = node.params["axis"]
             axis = axis[0] if axis is not None and len(axis) == 1 else axis
             return f"{self._bind(reduction)}({args[0]}, {axis}, None, {target}, {node.params['keepdims']})"
-        if node.op is _WHERE:
-            condition, yes, no = args
-            if not self.nodes[node.inputs[0]].shape:
-                return f"np.copyto({target}, {yes} if {condition} else {no})"
-            return f"np.copyto({target}, {no}); np.copyto({target}, {yes}, where={condition})"
-        if node.op is _GETITEM:
+        if node.op.index == "reads":
             return f"{self._bind(rows_into)}({target}, {', '.join(args)})"
-        if node.op is _ASTYPE:
-            return f"np.copyto({target}, {args[0]}, 'unsafe')"
-        if node.op is _CONCATENATE:
-            return f"np.concatenate(({', '.join(args)},), {node.params['axis']}, {target})"
         params = "".join(f", {k}={self._bind(v)}" for k, v in node.params.items())
         return f"{self._bind(node.op.into)}({', '.join([target, *args])}{params})"
 
@@ -540,11 +528,11 @@ class _Plan:
         watched = {guard.node for guard in self.graph.guards} | set(self.graph.outputs)
         aims = {}
         for i, node in enumerate(self.nodes):
-            if node.op is not _SETITEM or len(node.shape) != 1 or node.params["index"].holes:
+            if node.op.index != "sets" or len(node.shape) != 1 or node.params["index"].holes:
                 continue
             zeros, value = node.inputs[:2]
             items = node.params["index"].items
-            if len(items) != 1 or not isinstance(items[0], slice) or self.nodes[zeros].op is not _ZEROS:
+            if len(items) != 1 or not isinstance(items[0], slice) or self.nodes[zeros].op.fills is None:
                 continue
             start, stop, step = items[0].indices(node.shape[0])
             made = self.nodes[value]
@@ -574,20 +562,22 @@ class _Plan:
         parts: dict[int, tuple[int, tuple[int, int]]] = {}
         passed: set[int] = set()
         for i, node in enumerate(self.nodes):
-            if node.op is not _CONCATENATE or node.params["axis"] != 0 or node.dtype is None:
+            if node.op.parts is None or node.params["axis"] != 0 or node.dtype is None:
                 continue
+            if len(self.nodes[node.inputs[0]].shape) < len(node.shape):
+                continue  # a stack has its parts along an axis of its own
             start = 0
             for j in node.inputs:
                 stop = start + self.nodes[j].shape[0]
                 made = j
                 between: list[int] = []
-                while self.nodes[made].op is _RESHAPE and readers[made] == [between[-1] if between else i]:
+                while self.nodes[made].op.reshapes and readers[made] == [between[-1] if between else i]:
                     between.append(made)
                     made = self.nodes[made].inputs[0]
                 if (
                     self.nodes[made].dtype == node.dtype
                     and self._can_write_out(self.nodes[made])
-                    and self.nodes[made].op is not _CONCATENATE
+                    and self.nodes[made].op.parts is None
                     and readers[made] == [between[-1] if between else i]
                     and not watched & {made, *between}
                 ):
@@ -611,7 +601,7 @@ class _Plan:
         op = node.op
         if not node.shape and op in ON_NUMBERS:
             return f"{target} = {str(op.code).format(*self._typed(node, args))}"
-        if op is _GETITEM:
+        if op.index == "reads":
             return f"{target} = {args[0]}[{self._index(node.params['index'], args[1:])}]"
         adds = op.reduces is not None and op.reduces.adds
         if adds and not node.shape and node.dtype is not None and self.nodes[node.inputs[0]].dtype == np.bool_:
@@ -622,12 +612,12 @@ class _Plan:
                 axis = axis[0]
             kept = ", None, None, True" if node.params["keepdims"] else ""
             return f"{target} = {self._bind(reduction)}({args[0]}, {axis}{kept})"
-        if op is _ASTYPE:
+        if op.converts:
             if not node.shape and node.dtype is not None and node.dtype.kind == "f":
                 return f"{target} = {self._bind(node.dtype.type)}({args[0]})"
             return f"{target} = {args[0]}.astype({self._dtype(node.dtype)})"
-        if op is _BROADCAST and self.nodes[node.inputs[0]].op is CONSTANT and math.prod(node.shape) <= 65536:
-            value = np.full(node.shape, self.nodes[node.inputs[0]].params["value"], node.dtype)
+        if op.spreads and self.nodes[node.inputs[0]].op is CONSTANT and math.prod(node.shape) <= 65536:
+            value = np.array(op.call(self.nodes[node.inputs[0]].params["value"], **node.params), node.dtype, order="C")
             self.namespace[f"spread_{target}"] = value
             return f"{target} = spread_{target}"
         if op.out:
@@ -644,7 +634,7 @@ class _Plan:
     def _writes_on(self, i: int, roots: list[int], last: list[int]) -> bool:
         """Is node ``i`` a write into an array that nobody needs as it was, so that it can be done in place?"""
         node = self.nodes[i]
-        if node.op not in (_ADD_AT, _SETITEM):
+        if not is_write(node):
             return False
         base = node.inputs[0]
         owned = base == roots[base] and self.nodes[base].op not in LEAVES
@@ -683,7 +673,7 @@ class _Plan:
         if self.steady.get(base) or not target.startswith("v"):
             self.steady[i] = True
         index = self._index(node.params["index"], args[2:])
-        if node.op is _SETITEM:
+        if node.op.index == "sets":
             self.lines.append(f"{target}[{index}] = {args[1]}")
         elif node.params["index"].holes and distinct(*[self._constant(j) for j in node.inputs[2:]]):
             self.lines.append(f"{target}[{index}] += {args[1]}")
@@ -747,5 +737,5 @@ class _Plan:
         return self.namespace["bind" if self.bound else "run"]  # type: ignore[no-any-return]
 
     def buffers(self) -> tuple[Any, ...]:
-        flat = staggered([((size,), dtype) for size, dtype in self.sizes])
+        flat = offset_arrays([((size,), dtype) for size, dtype in self.sizes])
         return tuple(flat[k].reshape(shape) for k, shape in self.views)

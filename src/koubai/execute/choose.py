@@ -208,21 +208,22 @@ class Program:
                 self._graph, self.run = graph, self._compared
         elif by_node:
             self._graph, self._runs = graph, 0
-            self._take("numpy", interpret(graph))
-            if len(graph.nodes) <= TOO_MANY:
-                self.run = self._counted
+            self._take("numpy", None)
+            self.run = self._counted
         else:
             self._take("numpy", compile_arrays(graph))
         debug("a graph of %d nodes runs as %s: %s", len(graph.nodes), self.executor, self.reason)
 
-    def _take(self, executor: str, code: Callable[..., Any]) -> None:
+    def _take(self, executor: str, code: Any) -> None:
         self.executor, self._code, self.run = executor, code, code
         self.source: str = getattr(code, "source", "")
 
     def _counted(self, *inputs: Any) -> Any:
         self._runs += 1
-        least = RUNS if len(self._graph.nodes) <= MANY else RUNS_OF_MANY
-        if self._runs > least and self.run == self._counted:
+        count = len(self._graph.nodes)
+        if self._code is None:  # a table may have made it needless until now
+            self._code = interpret(self._graph)
+        elif self._runs > (RUNS if count <= MANY else RUNS_OF_MANY) and count <= TOO_MANY and self.run == self._counted:
             self._take("numpy", compile_arrays(self._graph))
         return self._code(*inputs)
 

@@ -1,4 +1,4 @@
-"""What the loop of a descent is given and what it leaves, whatever it is written in."""
+"""The memory that the loop of a descent reads and writes, whether it is Python or machine code."""
 
 from __future__ import annotations
 
@@ -42,23 +42,27 @@ __all__ = [
     "X2_LIMIT",
     "XTOL",
     "DescentGraphs",
-    "Leg",
+    "SegmentState",
     "T",
     "address",
+    "offset_arrays",
     "operations",
-    "staggered",
 ]
 
 PAGE = 4096  # bytes
-SHIFT = 320  # from one array to the next, within a page; five lines of a cache
+SHIFT = 320  # bytes, from the offset of one array within a page to that of the next: five cache lines
 
 
 def operations(graph: Graph) -> int:
     """Return how many elements the graph computes."""
-    return sum(max(1, math.prod(node.shape)) for node in graph.nodes if node.op not in LEAVES)
+    if graph.operations is None:
+        computed = [node[3] for node in graph.nodes if node[1] or node[0] not in LEAVES]
+        arrays = [shape for shape in computed if shape]
+        graph.operations = len(computed) - len(arrays) + sum([math.prod(shape) or 1 for shape in arrays])
+    return graph.operations
 
 
-def _told(array: Any) -> int:
+def _of_interface(array: Any) -> int:
     return array.__array_interface__["data"][0]  # type: ignore[no-any-return]
 
 
@@ -68,19 +72,19 @@ def _read(array: Any) -> int:
 
 _pointer, _HEAD = ctypes.c_void_p.from_address, object.__basicsize__  # the pointer comes first in NumPy's C interface
 _known = np.zeros(2)
-# where an array's first element lies: read there, a tenth of the time that array.ctypes.data takes, if it is there
+# the address of an array's first element. To read it from the object takes a tenth of the time of array.ctypes.data
 address: Callable[[Any], int] = (
-    _read if sys.implementation.name == "cpython" and _read(_known) == _told(_known) else _told
+    _read if sys.implementation.name == "cpython" and _read(_known) == _of_interface(_known) else _of_interface
 )
 
 
-def staggered(parts: Sequence[tuple[tuple[int, ...], Any]]) -> list[Any]:
-    """Return arrays of these shapes and dtypes, in one block of memory and not set to anything, to be gone through at
-    the same time.
+def offset_arrays(parts: Sequence[tuple[tuple[int, ...], Any]]) -> list[Any]:
+    """Return uninitialised arrays of these shapes and dtypes in one block of memory, each at another offset in a page.
 
-    Large arrays begin at the same place of a page each, if NumPy makes them one by one. A load from one then seems to a
-    processor, which compares the lower twelve bits of addresses first, to depend on a store to another one that is
-    under way, and all of them contend for the same few lines of its first cache. Here each begins somewhere else.
+    They are meant to be read and written in one loop. If NumPy allocates large arrays one by one, all of them begin at
+    the same offset within a page. A processor compares the lower twelve bits of addresses first, so that a load from
+    one seems to depend on a store to another that is not done yet; and all contend for the same few lines of its first
+    cache.
     """
     starts, end = [], 0
     for k, (shape, dtype) in enumerate(parts):
@@ -99,16 +103,16 @@ def staggered(parts: Sequence[tuple[tuple[int, ...], Any]]) -> list[Any]:
 
 
 _NOTHING = np.zeros(1)
-COLUMNS = ("fun", "grad_norm", "x", "clipped", "projected")  # what a loop writes of a row
+COLUMNS = ("fun", "grad_norm", "x", "clipped", "projected")  # of a row that a loop writes
 
 
 @dataclass(frozen=True)
 class DescentGraphs:
     """What one step of a descent computes, over flat vectors of ``size`` numbers of one dtype.
 
-    value: (the arrays that lie in x, in order) -> f and the gradient for each. update: (x, g, low, high, t, lr, fun,
-    *state) -> x, was it projected onto the bounds, *state. measure: (x, g, low, high) -> the gradient's norm, is it
-    clipped by the next update. bounded: is there a component of the gradient that the norm may leave out?
+    value: (the arrays stored in x, in order) -> f and the gradient for each. update: (x, g, low, high, t, lr, fun,
+    *state) -> x, whether it was projected onto the bounds, *state. measure: (x, g, low, high) -> the gradient's norm,
+    whether the next update clips it. bounded: the norm may leave out components of the gradient.
     """
 
     value: Graph
@@ -118,7 +122,7 @@ class DescentGraphs:
     bounded: bool
 
     def lowered(self, has_code: HasCode) -> DescentGraphs:
-        """Return the same with the rows that there is no code for written out in others."""
+        """Return the graphs with the rows that have no code written out in others."""
         value, update, measure = (lowered(graph, has_code) for graph in (self.value, self.update, self.measure))
         return replace(self, value=value, update=update, measure=measure)
 
@@ -133,17 +137,17 @@ class DescentGraphs:
 
     @property
     def flags(self) -> bool:
-        """Is it told of each step whether the next update is clipped, and x was projected? Not where neither can be."""
-        told = (self.measure.nodes[self.measure.outputs[1]], self.update.nodes[self.update.outputs[1]])
-        return any(node.op is not CONSTANT for node in told)
+        """Whether it is recorded of each step that the next update is clipped, or x was projected: if either can be."""
+        flags = (self.measure.nodes[self.measure.outputs[1]], self.update.nodes[self.update.outputs[1]])
+        return any(node.op is not CONSTANT for node in flags)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         return self.update.nodes[self.update.inputs[0]].dtype  # type: ignore[return-value]
 
 
-# The places in Leg.numbers and Leg.counts. The loop reads all of the first and third line, and leaves the second and
-# fourth, FUN and T as they are after the last step made.
+# The places in SegmentState.numbers and SegmentState.counts. The loop reads all of the first and third line, and writes
+# the second and fourth, FUN and T, as of the last step made.
 FUN, GTOL, TARGET, FTOL, XTOL, F_LIMIT, X2_LIMIT = range(7)
 BEST, NORM, BEST_NORM = range(7, 10)
 T, T_END, LR_STRIDE, FORCED, MASK = range(5)
@@ -151,18 +155,18 @@ ROWS, BEST_T, CLIPPED, PROJECTED = range(5, 9)
 NUMBERS, COUNTS = 10, 9
 REACHED, REMARKABLE, REFUSED = range(3)
 BIGGEST = float(np.finfo(np.float64).max)
-NO_LIMITS = (-1.0, -math.inf, -1.0, -1.0, BIGGEST, BIGGEST)  # GTOL to X2_LIMIT, where no rule for stopping is to hold
+NO_LIMITS = (-1.0, -math.inf, -1.0, -1.0, BIGGEST, BIGGEST)  # GTOL to X2_LIMIT, if no rule for stopping may hold
 
 
 @dataclass
-class Leg:
-    """The memory of a descent while a loop makes its steps.
+class SegmentState:
+    """The memory of a descent during a segment: the steps that a loop makes without Python.
 
-    x, g, state: where it stands, and afterwards where it has come to. rows: of the steps that have no bit in common
-    with MASK, ROWS of them, in a column each: fun, grad_norm, x, and where there are `flags`, clipped and projected;
-    one more row than are due may be written to. numbers: FUN and BEST are f where it stands and the least so far;
-    best: x, then g, of the point where f fell below that, at step BEST_T, if there is one.
-    Of a step that is FORCED, where it leads to is all that is asked.
+    x, g, state: of the present point; the loop leaves those of the last one. rows: a column each of fun, grad_norm, x
+    and, if there are `flags`, clipped and projected; ROWS of them, one per step that has no bit in common with MASK.
+    One row more may be written to. numbers: FUN and BEST are f at the present point and the least so far; best: x, then
+    g, of the point where f fell below that, at step BEST_T, if there is one.
+    Of a step that is FORCED only the new point is computed, without rows or best.
     """
 
     x: Any
@@ -189,7 +193,7 @@ class Leg:
         self.block = address(self._addresses)  # one pointer is passed instead of many
 
     def bind(self, rows: Any, lr: Any) -> None:
-        """Take these rows (None: what is written into them, nobody reads) and rates; the other arrays stay.
+        """Set the rows (None: they are not needed) and rates; the other arrays stay.
 
         rows: a column each, and the ``places`` of all columns. lr: a number, or an array of them.
         """
@@ -204,8 +208,8 @@ class Leg:
         for k, place in enumerate(places, 9):
             addresses[k] = place
 
-    def let_go(self) -> None:
-        """Keep no array of the descent's."""
+    def release(self) -> None:
+        """Drop all references to arrays of the descent's."""
         self.rows, self.lr = self._nowhere, self._one_rate
 
     def read(self, captured: Any) -> None:

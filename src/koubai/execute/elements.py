@@ -1,7 +1,7 @@
-"""A graph of a few numbers, spread out: a node becomes an object array with one entry an element.
+"""A graph of a few numbers, unrolled: a node becomes an object array with one entry per element.
 
-What only moves elements about (slices, reshapes, writes into zeros) costs nothing then: it is done here, once, whatever
-the entries stand for, so that pure Python and machine code are made from one expansion.
+What only moves elements (slices, reshapes, writes into zeros) costs nothing then: it is done here, once, whatever the
+entries are, so that pure Python and machine code share one expansion.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 
 from koubai.graph.graph import CONSTANT, Node
-from koubai.graph.ops import OPS
 
-__all__ = ["Unsuitable", "added_up", "filled", "known_arrays", "lined", "moved_inputs", "rearranged", "split"]
+__all__ = ["Unsuitable", "added_up", "axis_last", "filled", "known_arrays", "moved_inputs", "rearranged", "split"]
 
-_ADD_AT, _SETITEM, _ZEROS = (OPS[name] for name in ("add_at", "setitem", "zeros"))
 BLOCK = 128  # NumPy sums up to here with eight running sums, and halves what is longer
 
 
@@ -34,7 +32,7 @@ def filled(shape: tuple[int, ...], entries: Sequence[Any]) -> Any:
 
 
 def moved_inputs(node: Node) -> int:
-    """Return how many of the inputs of what moves elements hold them: the last ones may be arrays in its index."""
+    """Return how many inputs of a node that moves elements hold them: the last ones may be arrays in its index."""
     return len(node.inputs) - (node.params["index"].holes if "index" in node.params else 0)
 
 
@@ -47,15 +45,19 @@ def known_arrays(nodes: Sequence[Node], node: Node) -> list[Any]:
 
 
 def rearranged(
-    node: Node, operands: Sequence[Any], arrays: Sequence[Any], zero: Any, add: Callable[[Any, Any], Any]
+    node: Node,
+    operands: Sequence[Any],
+    arrays: Sequence[Any],
+    number: Callable[[float], Any],
+    add: Callable[[Any, Any], Any],
 ) -> Any:
-    """Return the elements of a node that only moves elements about, or adds some of them to others.
+    """Return the elements of a node that only moves elements, fills an array, or adds some elements to others.
 
-    operands: of the node's own dtype. arrays: in the holes of its index. zero: the entry that stands for nought.
+    operands: of the node's own dtype. arrays: in the holes of its index. number(v): the entry for a number.
     """
-    if node.op is _ZEROS:
-        return filled(node.shape, [zero] * math.prod(node.shape))
-    if node.op is _ADD_AT:
+    if node.op.fills is not None:
+        return filled(node.shape, [number(float(node.op.fills))] * math.prod(node.shape))
+    if node.op.index == "adds":
         result = operands[0].copy()
         places = np.arange(result.size).reshape(result.shape)[node.params["index"].fill(arrays)]
         flat, added = result.reshape(-1), np.broadcast_to(operands[1], np.shape(places))
@@ -64,13 +66,13 @@ def rearranged(
         return result
     # what becomes an element must not be an array
     joined = [part if part.shape else part[()] for part in operands] if node.op.parts is not None else operands
-    if node.op is _SETITEM and not operands[1].shape:
+    if node.op.index == "sets" and not operands[1].shape:
         joined = [operands[0], operands[1][()]]
     return np.asarray(node.op.call(*joined, *arrays, **node.params), object).reshape(node.shape)
 
 
 def split(vector: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> list[Any]:
-    """Return the arrays that lie in a flat vector."""
+    """Return the arrays that are stored in a flat vector."""
     parts, start = [], 0
     for shape in shapes:
         stop = start + math.prod(shape)
@@ -79,15 +81,15 @@ def split(vector: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> list[Any]
     return parts
 
 
-def lined(x: Any, axis: tuple[int, ...] | None) -> Any:
-    """Return the elements with those that a reduction joins along the last axis."""
+def axis_last(x: Any, axis: tuple[int, ...] | None) -> Any:
+    """Return the elements with those that a reduction combines moved to one last axis."""
     axes = tuple(range(x.ndim)) if axis is None else axis
     rest = tuple(k for k in range(x.ndim) if k not in axes)
     return x.transpose((*rest, *axes)).reshape((*(x.shape[k] for k in rest), -1))
 
 
 def added_up(parts: Sequence[Any], add: Callable[[Any, Any], Any]) -> Any:
-    """Add in the order in which NumPy adds what lies side by side: pairwise, from eight running sums."""
+    """Add in NumPy's order for contiguous elements: pairwise, from eight running sums."""
     n = len(parts)
     if n < 8:
         return _chain(parts, add)

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from koubai.execute import descents
-from koubai.execute.descents import BIGGEST, REACHED, REFUSED, REMARKABLE, DescentGraphs, Leg
+from koubai.execute.descents import BIGGEST, REACHED, REFUSED, REMARKABLE, DescentGraphs, SegmentState
 from koubai.execute.elements import (
     Unsuitable,
     added_up,
+    axis_last,
     filled,
     known_arrays,
-    lined,
     moved_inputs,
     rearranged,
     split,
@@ -72,7 +72,7 @@ def _has_code(op: Op) -> bool:
     return op.scalar is not None
 
 
-_POWER, _ZEROS = OPS["power"], OPS["zeros"]
+_POWER = OPS["power"]
 _POWERS = {2: "{0} * {0}", 0.5: "math.sqrt({0})", -1: "1.0 / {0}", 1: "{0}"}
 _ROUNDED = r"math\.(?!sqrt|copysign|isfinite|isinf)|\*\*"  # what machine code may round otherwise
 
@@ -236,7 +236,7 @@ class _Writer:
         axis = node.params["axis"]
         if x.ndim > 1 and axis is not None and len(axis) not in (1, x.ndim):
             raise Unsuitable("a sum over some of the axes")
-        lines = lined(x, axis)
+        lines = axis_last(x, axis)
         if not lines.shape[-1]:
             raise Unsuitable(f"{node.op.name} of nothing")
         result = np.empty(lines.shape[:-1], object)
@@ -253,8 +253,8 @@ class _Writer:
         return result.reshape(node.shape)
 
     def _moved(self, node: Node, operands: Sequence[Any]) -> Any:
-        if node.op is _ZEROS and node.dtype != np.float64:
-            raise Unsuitable("zeros that are not float64")
+        if node.op.fills is not None and node.dtype != np.float64:
+            raise Unsuitable("an array that is not float64")
         operands = list(operands[: moved_inputs(node)])
         if is_write(node):
             value = self.graph.nodes[node.inputs[1]]
@@ -262,7 +262,7 @@ class _Writer:
                 operands[1] = filled((), [_literal(float(value.params["value"]))])
             elif value.dtype != node.dtype:
                 raise Unsuitable("a write that changes the dtype")
-        return rearranged(node, operands, known_arrays(self.graph.nodes, node), "0.0", self._sum_of)
+        return rearranged(node, operands, known_arrays(self.graph.nodes, node), repr, self._sum_of)
 
     def _sum_of(self, a: str, b: str) -> str:
         return self._new(f"{a} + {b}")
@@ -297,7 +297,7 @@ class FloatsDescent:
         exec(compile(self.source, "<koubai: descent>", "exec"), namespace)
         self._descend = namespace["descend"]
 
-    def run(self, leg: Leg) -> int:
+    def run(self, leg: SegmentState) -> int:
         """Make steps, and return why no more, as `koubai.execute.native.Descent.run`."""
         counts, numbers = leg.counts.tolist(), leg.numbers.tolist()
         t, end = counts[descents.T], counts[descents.T_END]
@@ -325,7 +325,7 @@ class FloatsDescent:
                 leg.counts[descents.CLIPPED], leg.counts[descents.PROJECTED] = last[2 * n :]
         return int(why)
 
-    def _follow(self, leg: Leg, t: int, table: Any) -> None:
+    def _follow(self, leg: SegmentState, t: int, table: Any) -> None:
         """Leave the best point of the path."""
         n, numbers, fun = self.graphs.size, leg.numbers, table[:, 0]
         best = fun.argmin()
@@ -333,7 +333,7 @@ class FloatsDescent:
             numbers[descents.BEST], numbers[descents.BEST_NORM] = table[best, :2]
             leg.best[:], leg.counts[descents.BEST_T] = table[best, 2 : 2 + 2 * n], t + 1 + best
 
-    def _record(self, leg: Leg, t: int, table: Any) -> None:
+    def _record(self, leg: SegmentState, t: int, table: Any) -> None:
         """Leave the rows that are due."""
         n, mask = self.graphs.size, int(leg.counts[descents.MASK])
         due = table[-(t + 1) & mask :: mask + 1] if mask >= 0 else table[:0]

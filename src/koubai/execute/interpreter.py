@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from koubai.execute.memory import Memory, is_view, write
+from koubai.execute.memory import MemoryPlan, is_view, write
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node
-from koubai.graph.ops import ON_NUMBERS, OPS, Index
+from koubai.graph.ops import ON_NUMBERS, Index
 from koubai.graph.tracer import uncollected
 
 __all__ = ["interpret"]
 
-_BROADCAST, _GETITEM, _SETITEM = (OPS[name] for name in ("broadcast_to", "getitem", "setitem"))
 _ONE, _MANY = -1, -2  # operands, where a second place would be named
 
 
@@ -43,7 +42,7 @@ class _Interpreter:
     def __init__(self, graph: Graph) -> None:
         nodes = graph.nodes
         self.nodes = nodes
-        self.memory = Memory(nodes, graph.outputs)
+        self.memory = MemoryPlan(nodes, graph.outputs)
         self.given = {self.memory.roots[i] for i in graph.outputs}
         self.calls: list[Callable[..., Any]] = []
         self.first: list[Any] = []
@@ -73,7 +72,7 @@ class _Interpreter:
                 place[i] = self._new(None if op is INPUT else params["value"])
                 last[i] = len(nodes)
             elif (
-                (op is _BROADCAST or op.reduces is not None)
+                (op.spreads or op.reduces is not None)
                 and i not in self.given
                 and (value := self._known(node)) is not None
             ):
@@ -165,7 +164,7 @@ class _Interpreter:
                     call = partial(_unwrapped, call)
                 elif self.nodes[inputs[0]][0] is not CONSTANT or self.nodes[inputs[-1]][0] is not CONSTANT:
                     call = ON_NUMBERS.get(op, call)
-        elif op is _GETITEM and not params["index"].holes:
+        elif op.index == "reads" and not params["index"].holes:
             index: Index = params["index"]
             if i in self.memory.copied:
                 call = _copied_out
@@ -186,13 +185,13 @@ class _Interpreter:
                 self._turn(partial(write, node), tuple(places), _MANY)
             else:
                 where = self._index(index)
-                self._turn(_put if op is _SETITEM else _put_more, (places[0], where, places[1]), _MANY)
+                self._turn(_put if op.index == "sets" else _put_more, (places[0], where, places[1]), _MANY)
             return
         else:
             call = partial(call, **params)
             if not shape and is_view(node):
                 call = partial(_unwrapped, call)
-        if len(shape) > 1 and not is_view(node) and op is not _GETITEM and i not in self.given:
+        if len(shape) > 1 and not is_view(node) and op.index != "reads" and i not in self.given:
             # as in a program's buffers: the order of a later sum follows from it
             call = partial(call, order="C") if isinstance(call, np.ufunc) else partial(_in_rows, call)
         if len(inputs) == 2:

@@ -1,11 +1,10 @@
 """LLVM IR, written value by value: `Value` has Python's operators, `Code` is the function that they are written into.
 
 The flow of control is structured: a `loop`, a `when` and a `switch` are ``with`` statements, and a `block` is a part
-that can be left early from however deep within. Values that differ from path to path are carried or handed over; the
-labels and phis that this takes are written here, and nowhere else.
+that can be left early from any depth. Values that differ from path to path are carried or given; the labels and phis
+that this takes are written here, and nowhere else.
 
-No fast-math flag stands anywhere. An instruction whose result is known already, on every way to here, isn't written
-again.
+There are no fast-math flags. An instruction whose result is already known on every path to here isn't written again.
 """
 
 from __future__ import annotations
@@ -131,7 +130,7 @@ class Value:
         return self._binary("shl", places)
 
     def __rshift__(self, places: Operand) -> Value:
-        """Zeros come in from the left."""
+        """Shift right, with zeros from the left."""
         return self._binary("lshr", places)
 
     def __lt__(self, other: Operand) -> Value:
@@ -172,7 +171,7 @@ class Value:
         return self.code.intrinsic("copysign", self, other)
 
     def mirrored(self, x: Value) -> Value:
-        """The same for x ≥ 0, the opposite below: the sign of x is added to one's own."""
+        """Return the value for x ≥ 0, its opposite for x < 0: the sign bits are combined by xor."""
         bits = self.bits()
         return (bits ^ (x.bits() & -(1 << (int(bits.kind[1:]) - 1)))).floats()
 
@@ -196,14 +195,14 @@ class Value:
 
 
 def literal(value: Any) -> Value:
-    """Return a constant that takes the kind of what it meets."""
+    """Return a constant that takes the kind of the other operand."""
     return Value("", "literal", 1, value)
 
 
 class Code:
     """One function's body under construction: a list of lines, and what they call.
 
-    label: of the block that is being written; None where nothing comes to.
+    label: of the block that is being written; None if nothing comes to.
     """
 
     def __init__(self) -> None:
@@ -214,7 +213,7 @@ class Code:
         self.called: set[tuple[str, str, int]] = set()  # of vectormath
         self.label: str | None = "entry"
         self._known: dict[str, Value] = {}  # expression -> its result
-        self._places = 0  # where a call may go on that another one has left
+        self._places = 0  # how many places there are at which a call may resume
         self._state: Value | None = None
 
     # -- instructions -------------------------------------------------------------------------------------------------
@@ -224,7 +223,7 @@ class Code:
         self.lines.append(f"  {text}")
 
     def pure(self, expression: str, kind: str, lanes: int = 1) -> Value:
-        """Add an instruction whose result depends on its operands alone, unless it is known."""
+        """Add an instruction whose result depends on its operands alone, unless it was computed already."""
         v = self._known.get(expression)
         if v is None:
             self.count += 1
@@ -234,7 +233,7 @@ class Code:
         return v
 
     def fresh(self, expression: str, kind: str, lanes: int = 1) -> Value:
-        """Add an instruction that may give something else each time."""
+        """Add an instruction whose result may differ each time."""
         v = self.name(kind, lanes)
         self.lines.append(f"  {v.text} = {expression}")
         return v
@@ -246,7 +245,7 @@ class Code:
         return v
 
     def alloca(self, kind: str, count: int = 1, align: int = 8) -> Value:
-        """Return memory for so many elements, which lasts as long as the call."""
+        """Return memory on the stack for so many elements."""
         of = kind if count == 1 else f"[{count} x {kind}]"
         return self.hoist(f"alloca {of}, align {align}", "ptr")
 
@@ -257,7 +256,7 @@ class Code:
         return self.pure(f"getelementptr {kind}, ptr {pointer.text}, i64 {k if isinstance(k, int) else k.text}", "ptr")
 
     def load(self, pointer: Value, k: int | Value, kind: str, lanes: int = 1, align: int = 0) -> Value:
-        """Return element ``k``, or as many from there on. A bool is a byte in memory, as NumPy's are."""
+        """Return element ``k``, or a vector from there on. A bool is a byte in memory, as NumPy's are."""
         if kind == BOOL:
             return self.load(pointer, k, "i8", lanes, align).to("trunc", BOOL)
         at = pointer.text if k == 0 else self.at(pointer, k, kind).text
@@ -273,7 +272,7 @@ class Code:
         return filled(shape, [self.load(pointer, start + k, kind) for k in range(math.prod(shape))])
 
     def call(self, name: str, result: str, *values: Value) -> Value:
-        """Call a function of the module, or, where the name begins with %, the one that a pointer leads to."""
+        """Call a function of the module, or, if the name begins with %, through a pointer."""
         symbol = name if name[0] == "%" else f"@{name}"
         text = f"call {result} {symbol}({', '.join([v.typed for v in values])})"
         if result == "void":
@@ -314,7 +313,7 @@ class Code:
     def convert(self, v: Value, how: str, kind: str) -> Value:
         return self.pure(f"{how} {v.typed} to {of_type(kind, v.lanes)}", kind, v.lanes)
 
-    def spread(self, v: Value, lanes: int) -> Value:
+    def splat(self, v: Value, lanes: int) -> Value:
         """Return ``v`` once in each lane."""
         if v.lanes == lanes:
             return v
@@ -325,7 +324,7 @@ class Code:
         return self.pure(f"shufflevector {one.typed}, {vector} poison, <{lanes} x i32> zeroinitializer", v.kind, lanes)
 
     def shuffled(self, picks: Iterable[int], a: Value, b: Value | None = None) -> Value:
-        """Return the lanes with these numbers, of ``a`` and, counting on, of ``b``."""
+        """Return these lanes of ``a`` and, numbered after them, of ``b``."""
         chosen = [f"i32 {k}" for k in picks]
         other = "poison" if b is None else b.text
         mask = f"<{len(chosen)} x i32> <{', '.join(chosen)}>"
@@ -335,59 +334,59 @@ class Code:
         return self.pure(f"extractelement {v.typed}, i32 {k}", v.kind)
 
     def pack(self, values: Sequence[Value]) -> Value:
-        """Return single values side by side."""
+        """Return single values as one vector."""
         kind, lanes = values[0].kind, len(values)
         vector = Value("poison", kind, lanes)
         for k, v in enumerate(values):
             vector = self.pure(f"insertelement {vector.typed}, {v.typed}, i32 {k}", kind, lanes)
         return vector
 
-    def folded(self, join: Callable[[Code, Value, Value], Value], v: Value) -> Value:
-        """Return the lanes put together, half by half."""
+    def folded(self, combine: Callable[[Code, Value, Value], Value], v: Value) -> Value:
+        """Return the lanes combined, half with half."""
         while v.lanes > 1:
             half = v.lanes // 2
             if half == 1:
-                v = join(self, self.lane(v, 0), self.lane(v, 1))
+                v = combine(self, self.lane(v, 0), self.lane(v, 1))
             else:
-                v = join(self, *(self.shuffled(range(start, start + half), v) for start in (0, half)))
+                v = combine(self, *(self.shuffled(range(start, start + half), v) for start in (0, half)))
         return v
 
-    def together(self, values: Sequence[Value]) -> list[Value]:
+    def broadcast(self, values: Sequence[Value]) -> list[Value]:
         """Return the values with equally many lanes."""
         lanes = max([v.lanes for v in values])
-        return [self.spread(v, lanes) for v in values]
+        return [self.splat(v, lanes) for v in values]
 
     def binary(self, instruction: str, a: Value, b: Value) -> Value:
         """Compute with two values of one kind."""
         if a.lanes != b.lanes:
-            a, b = self.together((a, b))
+            a, b = self.broadcast((a, b))
         return self.pure(f"{instruction} {a.typed}, {b.text}", a.kind, a.lanes)
 
     def compare(self, predicate: str, a: Value, b: Operand) -> Value:
         b = a.like(b)
         if a.lanes != b.lanes:
-            a, b = self.together((a, b))
+            a, b = self.broadcast((a, b))
         return self.pure(f"{'fcmp' if a.kind in TAGS else 'icmp'} {predicate} {a.typed}, {b.text}", BOOL, a.lanes)
 
     def select(self, condition: Value, a: Operand, b: Operand) -> Value:
-        """Return ``a`` where the condition holds, else ``b``; one of them may be a Python number."""
+        """Return ``a`` if the condition holds, else ``b``, lane by lane; one of them may be a Python number."""
         if not isinstance(a, Value):
             a = b.like(a)  # type: ignore[union-attr]
-        condition, a, b = self.together((condition, a, a.like(b)))
+        condition, a, b = self.broadcast((condition, a, a.like(b)))
         return self.pure(f"select {condition.typed}, {a.typed}, {b.typed}", a.kind, a.lanes)
 
     def intrinsic(self, name: str, a: Value, *others: Operand) -> Value:
         """Call one of LLVM's own functions, which work lane by lane."""
         values = [a, *map(a.like, others)]
         if len({v.lanes for v in values}) > 1:
-            values = self.together(values)
+            values = self.broadcast(values)
         kind, lanes = values[0].kind, values[0].lanes
         of, symbol, declared = _intrinsic(name, kind, lanes, len(values))
         self.declared.add(declared)
         return self.pure(f"call {of} {symbol}({', '.join([v.typed for v in values])})", kind, lanes)
 
     def across(self, name: str, v: Value) -> Value:
-        """Put the lanes together by one of LLVM's own functions."""
+        """Reduce the lanes by one of LLVM's own functions."""
         symbol = f"@llvm.vector.reduce.{name}.v{v.lanes}{TAGS.get(v.kind, v.kind)}"
         self.declared.add(f"declare {v.kind} {symbol}({v.type})")
         return self.pure(f"call {v.kind} {symbol}({v.typed})", v.kind)
@@ -419,17 +418,17 @@ class Code:
     ) -> Loop:  # fmt: skip
         """``with code.loop(start, stop, step, carried) as loop``: over ``range(start, stop, step)``, or without end.
 
-        carried: what goes from turn to turn. once: start is known to be below stop, so that the first turn asks
-        nothing.
+        carried: what goes from iteration to iteration. once: start is known to be below stop, so that the first
+        iteration needs no test.
         """
         return Loop(self, start, stop, step, carried, once)
 
     def when(self, test: Value, *otherwise: Value) -> When:
-        """``with code.when(test) as branch``: where the test holds; otherwise: the values elsewhere."""
+        """``with code.when(test) as branch``: run if the test holds; otherwise: the values if it does not."""
         return When(self, test, otherwise, True)
 
     def unless(self, test: Value, *otherwise: Value) -> When:
-        """``with code.unless(test) as branch``: where the test does not hold."""
+        """``with code.unless(test) as branch``: run if the test does not hold."""
         return When(self, test, otherwise, False)
 
     def switch(self, value: Value) -> Switch:
@@ -442,15 +441,15 @@ class Code:
         self.finish("ret void" if v is None else f"ret {v.typed}")
 
     def resumable(self, state: Value) -> None:
-        """Let `suspend` be used. state: where a word is kept from call to call; while it is 0, a call begins anew.
+        """Allow `suspend`. state: the address of a word that is kept from call to call; 0: a call begins at the top.
 
-        What one block has computed is taken to be unknown in all others.
+        What one block has computed is not reused in others.
         """
         self._state = state
         self.begin(self.new_label(), {})
 
     def suspend(self, v: Value) -> None:
-        """Return ``v``; the next call of the function goes on from here, with nothing but what is in memory."""
+        """Return ``v``; the next call of the function resumes here, with only what is in memory."""
         assert self._state is not None
         self._places += 1
         self.store(self.constant(self._places, "i64"), self._state)
@@ -464,7 +463,7 @@ class Code:
         return f"b{self.count}"
 
     def begin(self, label: str, known: dict[str, Value]) -> None:
-        """Begin a block. known: what is computed on every way to it."""
+        """Begin a block. known: what is computed on every path to it."""
         self.lines.append(f"{label}:")
         self.label, self._known = label, {} if self._state is not None else known
 
@@ -475,12 +474,12 @@ class Code:
         self.label = None
 
     def name(self, kind: str, lanes: int = 1) -> Value:
-        """Return a value whose line comes later."""
+        """Return a value whose line is written later."""
         self.count += 1
         return Value(f"%v{self.count}", kind, lanes, None, self)
 
     def join(self, label: str, ways: Ways, known: dict[str, Value]) -> tuple[Value, ...]:
-        """Begin the block in which these ways meet, if there are any, and return the values that come with them."""
+        """Begin the block where these ways meet, if there are any, and return the values that they bring."""
         if not ways:
             self.label = None
             return ()
@@ -504,7 +503,7 @@ class Code:
         return lines + self.lines
 
 
-Ways: TypeAlias = list[tuple[str, Sequence[Value]]]  # the blocks from which one comes, with which values
+Ways: TypeAlias = list[tuple[str, Sequence[Value]]]  # (label of the block it comes from, values)
 
 
 def _phi(labels: Sequence[str], values: Sequence[Value]) -> str:
@@ -513,7 +512,7 @@ def _phi(labels: Sequence[str], values: Sequence[Value]) -> str:
 
 
 class Block:
-    """A part of the code. results: what it was left with, where that is merged from all ways out of it."""
+    """A part of the code. results: the values that it was left with, merged from all ways out of it."""
 
     def __init__(self, code: Code) -> None:
         self.code, self._end = code, code.new_label()
@@ -526,7 +525,7 @@ class Block:
         return self
 
     def leave(self, *results: Value, unless: Value | None = None) -> None:
-        """Go on behind it; where ``unless`` holds, right here."""
+        """Leave the part; if ``unless`` holds, go on here."""
         code = self.code
         if code.label is None or (unless is not None and unless.constant):
             return
@@ -549,10 +548,10 @@ class Block:
 
 
 class Loop(Block):
-    """A loop. index, carried: of this turn. step: to the next index; it counts at the end of a turn.
+    """A loop. index, carried: of this iteration. step: to the next index; it is read at the end of an iteration.
 
-    A turn ends with ``again``, and one without carried values by itself. results: of a loop over a range, the values
-    carried at its end.
+    An iteration ends with ``again``; without carried values it ends by itself. results: of a loop over a range, the
+    values carried at its end.
     """
 
     index: Value
@@ -588,7 +587,7 @@ class Loop(Block):
         return index < self._stop if self.step > 0 else index > self._stop
 
     def again(self, *carried: Value, when: Value | None = None) -> None:
-        """Take another turn with these values; where ``when`` does not hold, leave with them."""
+        """Go on to the next iteration with these values; if ``when`` does not hold, leave with them."""
         code, given = self.code, carried
         if code.label is None:
             return
@@ -612,7 +611,7 @@ class Loop(Block):
 
 
 class When:
-    """A part that is run where a test holds, or doesn't.
+    """A part that is run if a test holds, or if it doesn't.
 
     ``with branch.otherwise()``, if there is one, comes right after it. values: those that the branches ``give``.
     """
@@ -633,7 +632,7 @@ class When:
         return self
 
     def give(self, *values: Value) -> None:
-        """Say what the values are at the end of this branch."""
+        """Set the values at the end of this branch."""
         self._given = values
 
     def _come(self, end: str) -> None:
@@ -647,7 +646,7 @@ class When:
             self._last = len(self.code.lines) - 1
             if self._ways and len(self._otherwise) == len(self._given):
                 self.values = self.code.join(self._no, [*self._ways, (self._before, self._otherwise)], self._outer)
-            else:  # nothing comes from there, or a branch follows that gives the other values
+            else:  # no values come from there, or a branch follows that gives the others
                 self.code.begin(self._no, self._outer)
                 self.values = self._otherwise
 
@@ -685,7 +684,7 @@ class Switch:
 
     @contextlib.contextmanager
     def case(self, *keys: int) -> Iterator[None]:
-        """Begin the part for these values; with none of them, that for all others."""
+        """Begin the part for these values; without any, that for all others."""
         code, label = self.code, self.code.new_label()
         self._cases += [f"{self._value.kind} {key}, label %{label}" for key in keys]
         self._default = self._default if keys else label
@@ -697,7 +696,7 @@ class Switch:
             code.finish(f"br label %{self._end}")
 
     def give(self, *values: Value) -> None:
-        """Say what the values are at the end of this part."""
+        """Set the values at the end of this part."""
         self._given = values
 
     def __exit__(self, *error: object) -> None:
@@ -713,7 +712,7 @@ class Switch:
 class Function(Code):
     """A function. arguments: their values.
 
-    apart: the pointers lead to memory that no other leads to. internal: only the module's other functions call it.
+    apart: no two pointers lead to the same memory. internal: only the module's other functions call it.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Machine code: LLVM IR text in, addresses of functions out, compiled once and kept in memory and on disk.
 
 An object on disk is found by all that its code depends on: the text's key, CPU, LLVM, koubai and the sources of the
-code generator. It lies in the user's cache folder, or where the environment variable ``KOUBAI_CACHE`` says (empty,
-``0`` or ``off``: nowhere). No fault of that folder is an error: without it, koubai compiles again.
+code generator. It is stored in the user's cache folder, or in the one that the environment variable ``KOUBAI_CACHE``
+names (empty, ``0`` or ``off``: nowhere). If that folder can't be used, koubai compiles again, without an error.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["Library", "available", "clear", "has_fma", "load", "processors", "te
 
 # Libraries kept in memory. One takes about 25 kB.
 MEMORY_LIMIT = 256
-# Bytes on disk; the sweep goes down to three quarters of them, so that the next one is far off.
+# Bytes on disk; a sweep goes down to three quarters of them, so that the next one is not due soon.
 DISK_LIMIT = 256 * 2**20
 
 _ORIGINS = {"compiled": "compiled", "disk": "found on disk", "memory": "found in memory"}
@@ -64,8 +64,8 @@ class Library:
 def load(key: bytes | str, make_ir: Callable[[], str]) -> Library:
     """Return the library of the LLVM IR text that `make_ir` returns, compiled at most once.
 
-    key: says all that the text depends on; CPU, versions and code generator are added here. `make_ir` is called only
-    where neither cache knows the key. Raises `CompileError` where LLVM refuses the text.
+    key: identifies everything that the text depends on; CPU, versions and code generator are added here. `make_ir` is
+    called only if neither cache has the key. Raises `CompileError` if LLVM refuses the text.
 
     Only functions marked ``alwaysinline`` are inlined, and nothing is vectorised that the text does not write as
     vectors. C's functions (``declare double @exp(double)``) are those of the process.
@@ -83,7 +83,7 @@ _collected: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("c
 
 @contextlib.contextmanager
 def texts() -> Iterator[list[str]]:
-    """Collect the LLVM IR texts of the libraries that are loaded meanwhile, those in a cache included."""
+    """Collect the LLVM IR texts of the libraries that are loaded inside, those in a cache included."""
     found: list[str] = []
     token = _collected.set(found)
     try:
@@ -101,8 +101,8 @@ def _loaded(key: bytes | str, make_ir: Callable[[], str]) -> Library:
         if library is not None:
             debug("machine code %.8s: found in memory", digest)
             return library
-        turn = _turns.setdefault(digest, threading.Lock())
-    with turn:  # of the threads that ask for one key, the first compiles
+        lock = _locks.setdefault(digest, threading.Lock())
+    with lock:  # of the threads that ask for one key, the first compiles
         try:
             with _lock:
                 library = _recall(digest)
@@ -112,7 +112,7 @@ def _loaded(key: bytes | str, make_ir: Callable[[], str]) -> Library:
                 _remember(digest, library)
         finally:
             with _lock:
-                _turns.pop(digest, None)
+                _locks.pop(digest, None)
     return library
 
 
@@ -125,7 +125,7 @@ def clear() -> None:
 
 
 _libraries: OrderedDict[str, Library] = OrderedDict()  # the least recently used first
-_turns: dict[str, threading.Lock] = {}
+_locks: dict[str, threading.Lock] = {}
 _lock = threading.Lock()  # held for moments only, and never while LLVM works
 
 
@@ -177,7 +177,7 @@ def available() -> bool:
 
 
 def processors() -> int:
-    """Return how many CPUs this process may use; macOS and Windows tell only how many there are."""
+    """Return how many CPUs this process may use; on macOS and Windows, how many there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -223,7 +223,7 @@ def _start() -> _Compiler:
     return _Compiler(
         llvm,
         target,
-        # Every 64-bit ARM multiplies and adds in one rounding; there it is no feature with a name.
+        # Every 64-bit ARM multiplies and adds in one rounding; it isn't a named feature there.
         fma=features.get("fma", False) or triple.startswith(("aarch64", "arm64")),
         lock=getattr(llvm.ffi.lib, "_lock", contextlib.nullcontext()),
         passes=_passes(llvm),
@@ -348,7 +348,7 @@ def _after_fork() -> None:
 def _after_fork_in_child() -> None:
     global _lock
     _lock = threading.Lock()
-    _turns.clear()
+    _locks.clear()
     _after_fork()
 
 
@@ -356,12 +356,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
 
 
-# The disk. An entry is the SHA-256 of all that follows it, then a heading with the whole identity, the functions' names
+# The disk. An entry is the SHA-256 of everything after it, then a heading with the whole identity, the functions' names
 # and the object.
 
 
 def _from_disk(compiler: _Compiler, identity: bytes, digest: str) -> Library | None:
-    """Return the library kept on disk, or None where there is none that can be trusted."""
+    """Return the library kept on disk, or None if there is none that can be trusted."""
     try:
         folder = _folder()
         if folder is None:
@@ -386,7 +386,7 @@ def _from_disk(compiler: _Compiler, identity: bytes, digest: str) -> Library | N
 
 
 def _to_disk(identity: bytes, digest: str, names: list[str], code: bytes) -> None:
-    """Keep an object for the next process, if the disk lets us."""
+    """Store an object for the next process, if that is possible."""
     body = _ENTRY + identity + b"\n" + " ".join(names).encode() + b"\n" + code
     try:
         folder = _folder()
@@ -409,7 +409,7 @@ def _to_disk(identity: bytes, digest: str, names: list[str], code: bytes) -> Non
 
 
 def _sweep(folder: str) -> None:
-    """Remove what was not used for longest, once the folder holds more than it may."""
+    """Remove the least recently used objects, if the folder is above its limit."""
     files = []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -429,7 +429,7 @@ def _sweep(folder: str) -> None:
 
 
 def _folder() -> str | None:
-    """Return the folder of the objects, made if need be, or None where there is none or another user could write to it.
+    """Return the folder of the objects, made if need be, or None if there is none or another user could write to it.
 
     An object is code that will run.
     """
@@ -446,7 +446,7 @@ def _folder() -> str | None:
 
 
 def _cache_folder() -> str | None:
-    """Return koubai's cache folder by the platform's conventions, or None where there is none."""
+    """Return koubai's cache folder by the platform's conventions, or None if there is none."""
     chosen = os.environ.get("KOUBAI_CACHE")
     if chosen is not None:
         return None if chosen.lower() in ("", "0", "off") else os.path.abspath(os.path.expanduser(chosen))

@@ -1,7 +1,7 @@
-"""The primitives as LLVM IR: one emitter a row of OPS, for a number, for a vector of them, for float64 and float32.
+"""The primitives as LLVM IR: one emitter per row of OPS, for a number, for a vector of them, for float64 and float32.
 
-The arithmetic is strict (no fast-math flag stands anywhere), so that it has NumPy's bits; what is not arithmetic comes
-from `koubai.execute.vectormath`.
+The arithmetic is strict (there are no fast-math flags), so that it has NumPy's bits; what is not arithmetic comes from
+`koubai.execute.vectormath`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,17 @@ from koubai.graph.graph import CONSTANT, Node
 from koubai.graph.ops import OPS, Monoid, Op
 
 __all__ = [
-    "CALL", "DATA", "KINDS", "Emitter", "cost", "elementwise", "has_code", "held_dtype", "joining", "module", "scalar",
+    "CALL",
+    "DATA",
+    "KINDS",
+    "Emitter",
+    "combiner",
+    "cost",
+    "elementwise",
+    "has_code",
+    "held_dtype",
+    "module",
+    "scalar",
 ]  # fmt: skip
 
 KINDS: dict[Any, str] = {np.dtype(np.float64): "double", np.dtype(np.float32): "float", np.dtype(np.bool_): BOOL}
@@ -39,7 +49,7 @@ def scalar(code: Code, node: Node) -> Value:
 
 def _function(code: Code, name: str, *values: Value) -> Value:
     """Call a function of vectormath."""
-    values = tuple(code.together(values))
+    values = tuple(code.broadcast(values))
     kind, lanes, of = values[0].kind, values[0].lanes, values[0].type
     code.called.add((name, TAGS[kind], lanes))
     symbol = vectormath.symbol(name, TAGS[kind], lanes)
@@ -47,7 +57,7 @@ def _function(code: Code, name: str, *values: Value) -> Value:
 
 
 def module(*functions: Function) -> str:
-    """Return the whole text: functions, what they call of vectormath, and declarations, each once."""
+    """Return the whole text: functions, those of vectormath that they call, and declarations, each once."""
     called: set[tuple[str, str, int]] = set()
     declared: set[str] = set()
     for one in functions:
@@ -66,7 +76,7 @@ def module(*functions: Function) -> str:
 
 Emitter = Callable[..., Value]
 _EMIT: dict[str, Emitter] = {}  # on operands of the result's kind
-_SPECIAL: dict[str, Emitter] = {}  # of other kinds than the result: called with (code, node, operands, dtypes)
+_SPECIAL: dict[str, Emitter] = {}  # on operands of any kind: called with (code, node, operands, dtypes)
 _DTYPES = {kind: dtype for dtype, kind in KINDS.items()}
 _POWER = OPS["power"]
 INTEGER_POWERS = 4  # up to here by multiplication, within 2 ulp
@@ -115,8 +125,8 @@ def _share(code: Code, a: Value, b: Value) -> Value:
 _EMIT |= {"sign": _sign, "share": _share}
 
 
-def _power(code: Code, a: Value, b: Value, node: Node, uniform: bool) -> Value:
-    """uniform: nothing in the node depends on x."""
+def _power(code: Code, a: Value, b: Value, node: Node, invariant: bool) -> Value:
+    """invariant: nothing in the node depends on x."""
     known = b.constant
     if known == 0:
         return code.constant(1.0, a.kind)
@@ -127,7 +137,7 @@ def _power(code: Code, a: Value, b: Value, node: Node, uniform: bool) -> Value:
         return {1: x, 2: square}.get(whole) or square * (x if whole == 3 else square)
     if known == 0.5 and node.shape:
         return code.intrinsic("sqrt", a)  # NumPy's shortcut for arrays
-    if uniform and a.lanes == b.lanes == 1:
+    if invariant and a.lanes == b.lanes == 1:
         return code.libm("pow", a, b)  # a power of the step: what Python computes, to the bit
     if "power" not in vectormath.FUNCTIONS:
         raise Unsuitable("power")
@@ -158,7 +168,7 @@ def _comparison(on_numbers: str, on_bools: str) -> Emitter:
     return emit
 
 
-def _look(how: Callable[[Value], Value]) -> Emitter:
+def _test(how: Callable[[Value], Value]) -> Emitter:
     def emit(code: Code, node: Node, operands: Sequence[Value], dtypes: Sequence[Any]) -> Value:
         if operands[0].kind not in TAGS:
             raise Unsuitable(f"{node.op.name} of {dtypes}")
@@ -172,10 +182,6 @@ def _kind(node: Node) -> str:
     if not kind:
         raise Unsuitable(f"{node.op.name} of {node.dtype}")
     return kind
-
-
-def _astype(code: Code, node: Node, operands: Sequence[Value], dtypes: Sequence[Any]) -> Value:
-    return code.cast(operands[0], _kind(node))
 
 
 def _where(code: Code, node: Node, operands: Sequence[Value], dtypes: Sequence[Any]) -> Value:
@@ -192,31 +198,32 @@ _SPECIAL |= {
     "greater_equal": _comparison("oge", "uge"),
     "equal": _comparison("oeq", "eq"),
     "not_equal": _comparison("une", "ne"),
-    "isnan": _look(Value.is_nan),
-    "isfinite": _look(Value.is_finite),
-    "isinf": _look(lambda x: abs(x).equals(np.inf)),
-    "signbit": _look(lambda x: x.like(1.0).with_sign(x) < 0.0),
-    "astype": _astype,
+    "isnan": _test(Value.is_nan),
+    "isfinite": _test(Value.is_finite),
+    "isinf": _test(lambda x: abs(x).equals(np.inf)),
+    "signbit": _test(lambda x: x.like(1.0).with_sign(x) < 0.0),
     "where": _where,
 }
 
 
 def has_code(op: Op) -> bool:
     """Return whether there is code for the row itself, so that it need not be written out in others."""
-    return op.name in _EMIT or op.name in _SPECIAL or op.name in vectormath.FUNCTIONS
+    return op.converts or op.name in _EMIT or op.name in _SPECIAL or op.name in vectormath.FUNCTIONS
 
 
 def elementwise(
-    code: Code, node: Node, operands: Sequence[Value], inputs: Sequence[Node], uniform: bool = False
+    code: Code, node: Node, operands: Sequence[Value], inputs: Sequence[Node], invariant: bool = False
 ) -> Value:
     """Return one element (or one vector of them) of an elementwise node.
 
-    inputs: the nodes of the operands, for their dtypes. uniform: nothing in the node depends on x.
-    Raises Unsuitable where there is no code for it.
+    inputs: the nodes of the operands, for their dtypes. invariant: nothing in the node depends on x.
+    Raises Unsuitable if there is no code for it.
     """
     op, name = node.op, node.op.name
     if any(n.dtype is not None and n.dtype not in KINDS and n.op is not CONSTANT for n in inputs):
         raise Unsuitable(f"{name} of {[n.dtype for n in inputs]}")
+    if op.converts:
+        return code.cast(operands[0], _kind(node))
     if name in _SPECIAL:
         return _SPECIAL[name](code, node, operands, [_weak(n) for n in inputs])
     kind = _kind(node)
@@ -224,7 +231,7 @@ def elementwise(
         raise Unsuitable(f"{name} of {node.dtype}")
     given = [code.cast(v, kind) for v in operands]
     if op is _POWER:
-        return _power(code, given[0], given[1], node, uniform)
+        return _power(code, given[0], given[1], node, invariant)
     if name in _EMIT:
         return _EMIT[name](code, *given)
     if name in vectormath.FUNCTIONS:
@@ -232,16 +239,16 @@ def elementwise(
     raise Unsuitable(name)
 
 
-def joining(monoid: Monoid) -> Emitter:
-    """Return the code that puts two results of a reduction together: called with (code, a, b) of one kind.
+def combiner(monoid: Monoid) -> Emitter:
+    """Return the code that combines two results of a reduction: called with (code, a, b) of one kind.
 
-    Raises Unsuitable where there is none.
+    Raises Unsuitable if there is none.
     """
     op = OPS[monoid.join]
     if not has_code(op) and pair(op, np.dtype(np.float64), has_code) is None:
         raise Unsuitable(op.name)
 
-    def join(code: Code, a: Value, b: Value) -> Value:
+    def combine(code: Code, a: Value, b: Value) -> Value:
         if op.name in _EMIT:
             return _EMIT[op.name](code, a, b)
         if op.name in _SPECIAL:  # of truth values, which may be carried as numbers
@@ -260,11 +267,11 @@ def joining(monoid: Monoid) -> Emitter:
                 values[i] = elementwise(code, node, [values[j] for j in node.inputs], inputs)
         return values[part.outputs[0]]
 
-    return join
+    return combine
 
 
 def cost(node: Node, given: Sequence[Node], lanes: int) -> int:
-    """Return how many operations an element takes, of so many at once. Raises Unsuitable where there is no code."""
+    """Return how many operations an element takes, of so many at once. Raises Unsuitable if there is no code."""
     code = Code()
     operands = []
     for n in given:
@@ -290,4 +297,4 @@ def _weak(node: Node) -> Any:
     return node.dtype if node.dtype is not None else type(node.params["value"])(1)
 
 
-_NOTHING: Any = None  # what joins truth values asks no node
+_NOTHING: Any = None  # the code that combines truth values needs no node

@@ -1,18 +1,18 @@
 """Large arrays in machine code: a graph as a few passes over memory, with what NumPy does better left to NumPy.
 
-What is computed element by element becomes *kernels*; matmul, sort, fft and whatever else has no code here stays with
+What is computed element by element becomes *kernels*; matmul, sort, fft and all that has no code here stays with
 NumPy, between them. A kernel is a sequence of *passes*: one loop over one index i, in which everything that can be
-known by then is computed. A pass ends where a reduction's result is needed, or an element that another turn of the
-loop computes.
+computed by then is computed. A pass ends where a reduction's result is needed, or an element that another iteration
+computes.
 
-Writes into slices are turned round (gather form): element i of the result is the written value where i lies in the
-slice, else what was there before. Where these ranges begin and end is known, so the loop is cut there: between the cuts
-it is vector code without a question; the blocks around a cut are done element by element.
+Writes into slices take their gather form: element i of the result is the written value if i is in the slice, else the
+element before. The ends of these ranges are known, so the loop is cut there: between the cuts it is vector code without
+branches; the blocks around a cut are done element by element.
 
-A sum's order is fixed and depends on nothing but the operand's size: of each `SUMMED` elements, element k goes to
+A sum's order is fixed and depends only on the operand's size: of each chunk of `CHUNK` elements, element k goes to
 running sum k mod `BLOCK`; the running sums are added as a tree, (s0 + s8) + (s16 + s24), …, and then the totals of all
-stretches are added pairwise. It is the order on every machine, whatever else the loop computes. prod, max, min, any and
-all go the same way. float32 is summed in float32, as NumPy does.
+chunks are added pairwise. The order is the same on every machine, whatever else the loop computes. prod, max, min, any
+and all are reduced in the same way. float32 is summed in float32, as NumPy does.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from koubai.execute.llvm import (
     DATA,
     KINDS,
     Emitter,
+    combiner,
     cost,
     elementwise,
     has_code,
     held_dtype,
-    joining,
     module,
     scalar,
 )
@@ -47,26 +47,25 @@ from koubai.execute.lower import lowered
 from koubai.execute.memory import is_view, is_write
 from koubai.execute.native import fingerprint
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
-from koubai.graph.ops import OPS, Monoid
+from koubai.graph.ops import Monoid
 
 __all__ = ["SHARE", "compile_loops", "fitted", "left_to_numpy"]
 
 VECTOR = 8  # lanes of a load
 BLOCK = 32  # elements that vector code takes at least: so many running sums hide the latency of an addition
-SUMMED = 1024  # elements that are added before their total is put aside
+CHUNK = 1024  # elements that are added up before their total is stored
 EXPENSIVE = 20  # operations from which on a value is kept in memory rather than computed twice
-UNROLLED = 40  # lines of code up to which four vectors are taken in one turn
-STRETCHES = 4  # between cuts, for which a loop has vector code of its own
-WORK = 800  # operations an element, in all passes of a kernel
-PASSES = 64  # of a kernel
-SHARE = 4  # elements of kernels to one of NumPy's, from which on a program of both is worth while
-EVERY = 4  # the widest gaps of a slice that is written
-NODES = 1000  # of a graph: with more, finding the passes takes long
-ROUNDS = 30  # in which it is found out what to keep
-ELEMENTS = 1000  # of all nodes that one turn of a loop may need
-LINES = 6000  # of code in a kernel
+UNROLLED = 40  # lines of code up to which four vectors are taken in one iteration
+SPANS = 4  # between cuts, for which a loop has vector code of its own
+WORK = 800  # operations per element in all passes of a kernel, at most
+PASSES = 64  # passes of a kernel, at most
+SHARE = 4  # elements of kernels per element of NumPy's, from which on a program of both pays
+EVERY = 4  # step of a slice that is written, at most
+NODES = 1000  # nodes of a graph, at most: with more, finding the passes takes long
+ROUNDS = 30  # rounds of deciding what to keep, at most
+ELEMENTS = 1000  # elements of all nodes that one iteration needs, at most
+LINES = 6000  # lines of code in a kernel, at most
 
-_GETITEM, _ADD_AT, _ZEROS = (OPS[name] for name in ("getitem", "add_at", "zeros"))
 Key = tuple[int, int]  # (step, offset): element step * i + offset
 
 
@@ -88,7 +87,7 @@ class _Part(NamedTuple):
 
 
 class _Need(NamedTuple):
-    """Elements step * i + offset of a node, needed where low <= i < high; part: among a form's parts."""
+    """Elements step * i + offset of a node, needed while low <= i < high; part: among a form's parts."""
 
     node: int
     step: int
@@ -103,7 +102,7 @@ class _Need(NamedTuple):
 
 
 class _Wanted(NamedTuple):
-    """An element that a loop needs where low <= i < high. given: it is read from memory, or a number."""
+    """An element that a loop needs while low <= i < high. given: it is read from memory, or a number."""
 
     low: int
     high: int
@@ -119,7 +118,7 @@ class _KeepError(Exception):
 
 
 class _UnevenError(_KeepError):
-    """Of a node of which every second element, say, is written, a loop over one element after another needs one."""
+    """A loop over single elements needs one of a node of which only every second element, say, is written."""
 
     def __init__(self, node: int, every: int) -> None:
         super().__init__(node)
@@ -129,7 +128,7 @@ class _UnevenError(_KeepError):
 class _Form(NamedTuple):
     """What a node is: kind "leaf", "elementwise", "view" (of one part), "joined" (of parts) or "reduction".
 
-    The last of the parts is what stands where no other does. added: it stands there too, and the others are added.
+    The last of the parts has the elements that no other has. added: it has all, and the others are added to them.
     """
 
     kind: str
@@ -143,7 +142,7 @@ def _size(node: Node) -> int:
 
 
 def _line(array: Any) -> tuple[int, int] | None:
-    """Return (step, size) where the elements lie evenly spaced in memory, in their order; None elsewhere."""
+    """Return (step, size) if the elements are evenly spaced in memory, in their order; else None."""
     step = size = 1
     for n, stride in zip(array.shape[::-1], array.strides[::-1], strict=True):
         if n == 1:
@@ -156,10 +155,10 @@ def _line(array: Any) -> tuple[int, int] | None:
     return step, size
 
 
-def _seen(node: Node, shape: tuple[int, ...], look: Callable[[Any], Any]) -> Key:
-    """Return which elements of an array of this shape a view of it shows. Raises Unsuitable where they are uneven."""
+def _shown(node: Node, shape: tuple[int, ...], view_of: Callable[[Any], Any]) -> Key:
+    """Return which elements of an array of this shape a view shows. Raises Unsuitable if they are not evenly spaced."""
     base = np.empty(shape, np.int8)
-    view = look(base)
+    view = view_of(base)
     line = _line(view)
     if line is None or not np.may_share_memory(view, base):
         raise Unsuitable(f"{node.op.name} that rearranges")
@@ -167,7 +166,7 @@ def _seen(node: Node, shape: tuple[int, ...], look: Callable[[Any], Any]) -> Key
 
 
 def _form(nodes: Sequence[Node], i: int) -> _Form:
-    """Return what node ``i`` is to a loop. Raises Unsuitable where there is no code for it."""
+    """Return what node ``i`` is to a loop. Raises Unsuitable if there is no code for it."""
     node = nodes[i]
     op, size, given = node.op, _size(node), [nodes[j] for j in node.inputs]
     if op in LEAVES:
@@ -178,27 +177,27 @@ def _form(nodes: Sequence[Node], i: int) -> _Form:
         if any(_size(n) not in (1, size) for n in given):
             raise Unsuitable(f"{op.name} that spreads rows or columns")
         return _Form("elementwise", cost(node, given, 1 if size == 1 else VECTOR))
-    if op is _ZEROS:
+    if op.fills is not None:
         return _Form("elementwise")
     if any(n.dtype not in KINDS and not (n.op is CONSTANT and n.dtype is None) for n in given):
         raise Unsuitable(f"{op.name} of {[n.dtype for n in given]}")
     if op.reduces is not None:
         if size != 1 or not _size(given[0]):
             raise Unsuitable(f"{op.name} along an axis")
-        joining(op.reduces)
+        combiner(op.reduces)
         return _Form("reduction", 1)
     if is_view(node):
-        if op is _GETITEM:
+        if op.index == "reads":
             items = node.params["index"].items
             items = items if Ellipsis in items else (*items, ...)
-            step, offset = _seen(node, given[0].shape, lambda base: base[items])
+            step, offset = _shown(node, given[0].shape, lambda base: base[items])
         else:
-            step, offset = _seen(node, given[0].shape, lambda base: op.call(base, **node.params))
+            step, offset = _shown(node, given[0].shape, lambda base: op.call(base, **node.params))
         return _Form("view", 0, (_Part(0, size, node.inputs[0], step, offset),))
     if is_write(node) and not node.params["index"].holes:
         items = node.params["index"].items
         items = items if Ellipsis in items else (*items, ...)
-        step, offset = _seen(node, node.shape, lambda base: base[items])
+        step, offset = _shown(node, node.shape, lambda base: base[items])
         count = _size(nodes[i]) and math.prod(np.empty(node.shape, np.int8)[items].shape)
         before = _Part(0, size, node.inputs[0], 1, 0)
         if not count:
@@ -211,7 +210,7 @@ def _form(nodes: Sequence[Node], i: int) -> _Form:
         start, stop = sorted((offset, offset + step * (count - 1)))
         one = 1 if step > 0 else -1
         part = _Part(start, stop + 1, node.inputs[1], one, -one * offset, abs(step))
-        return _Form("joined", 1, (part, before), op is _ADD_AT)
+        return _Form("joined", 1, (part, before), op.index == "adds")
     if op.parts is not None and math.prod(node.shape[: node.params["axis"]]) == 1:
         parts, start = [], 0
         for j in node.inputs:
@@ -229,8 +228,8 @@ def _form(nodes: Sequence[Node], i: int) -> _Form:
 class _Passes:
     """A kernel's graph, cut into passes. A *number* is a node of one element: it is computed between them.
 
-    stored: the arrays that are written to memory; kept: those of them that are not outputs, because a later pass, or
-    another turn of the same loop, would have to compute them again.
+    stored: the arrays that are written to memory; kept: those that are not outputs, because a later pass, or another
+    iteration of the same loop, would have to compute them again.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -239,19 +238,19 @@ class _Passes:
         self.forms = [_form(graph.nodes, i) for i in range(len(graph.nodes))]
         self.outputs = list(dict.fromkeys(i for i in graph.outputs if self.sizes[i] > 1))
         self.kept: set[int] = set()
-        dear = EXPENSIVE
+        expensive = EXPENSIVE
         for _ in range(ROUNDS):
             try:
                 self._order()
-                work, chosen = self._worth_keeping(dear)
+                work, chosen = self._worth_keeping(expensive)
             except _KeepError as error:
                 self.kept.add(error.node)
                 continue
             self.kept |= chosen
-            if not chosen and (work <= WORK or dear == 1):
+            if not chosen and (work <= WORK or expensive == 1):
                 break
-            if not chosen:  # to compute less, more is kept
-                dear //= 2
+            if not chosen:  # keep more, to compute less
+                expensive //= 2
         else:
             raise Unsuitable("no order of passes was found")
         if work > WORK or len(self.passes()) > PASSES:
@@ -296,7 +295,7 @@ class _Passes:
 
     @staticmethod
     def _range(part: _Part, key: Key, low: int, high: int) -> tuple[int, int]:
-        """Return where, of low <= i < high, the element lies in the part."""
+        """Return for which of low <= i < high the element is in the part."""
         step, offset = key
         if step == 0:
             return (low, high) if part.start <= offset < part.stop else (low, low)
@@ -309,7 +308,7 @@ class _Passes:
     def demands(self, roots: Sequence[_Need], ends: Callable[[int, Key], bool]) -> dict[int, dict[Key, _Wanted]]:
         """Return the elements that are needed for ``roots``, by node, in order.
 
-        ends: is this element of a node, which is no number, read from memory? Raises _UnevenError.
+        ends(node, key): whether this element of an array is read from memory. Raises _UnevenError.
         """
         wanted: dict[int, dict[Key, _Wanted]] = {}
         count = 0
@@ -341,17 +340,17 @@ class _Passes:
         keys[need.key] = _Wanted(min(low, need.low), max(high, need.high))
 
     def own(self, i: int, key: Key) -> bool:
-        """Is this the element that the turn of the loop stores which needs it?"""
+        """Return whether the iteration that needs this element stores it itself."""
         return key[0] == self.every[i] and 0 <= key[1] < key[0]
 
     def in_memory(self, number: int) -> Callable[[int, Key], bool]:
-        """Return the question whether pass ``number`` finds an element in memory."""
+        """Return the function that says whether pass ``number`` finds an element in memory."""
         stored = self.stored
 
         def found(i: int, key: Key) -> bool:
             if i not in stored or i not in self.level:
                 return False
-            if i in self.kept:  # in the pass that makes it, each turn of the loop has its own element
+            if i in self.kept:  # in the pass that makes it, each iteration has its own element
                 return self.level[i] != number or not self.own(i, key)
             return self.level[i] < number
 
@@ -360,7 +359,7 @@ class _Passes:
     def _order(self) -> None:
         """Find the pass of each reduction and stored array, and the pass before which each number is known.
 
-        every: how many elements of a stored array a turn of its loop makes, so that each is of one part.
+        every: how many elements of a stored array an iteration makes, so that each is of one part.
         Raises _UnevenError.
         """
         self.level: dict[int, int] = {}
@@ -403,7 +402,7 @@ class _Passes:
             number = after
 
     def _after(self, roots: Sequence[_Need], number: int) -> int:
-        """Return the pass from which on ``roots`` can be computed, where ``number`` is thought to be it."""
+        """Return the pass from which on ``roots`` can be computed, assuming it to be ``number``."""
         after = number
         for i, keys in self.demands(roots, self.in_memory(number)).items():
             if self.sizes[i] == 1:
@@ -421,7 +420,7 @@ class _Passes:
         return found
 
     def roots(self, sinks: Sequence[int]) -> list[_Need]:
-        """Return what a loop computes for each of these: of a reduction, an element of the operand."""
+        """Return what a loop computes for each of these: for a reduction, an element of its operand."""
         found = []
         for i in sinks:
             made, every = self.nodes[i].inputs[0] if self.sizes[i] == 1 else i, self.every[i]
@@ -429,11 +428,11 @@ class _Passes:
         return found
 
     def jobs(self, sinks: Sequence[int]) -> list[tuple[int, _Need]]:
-        """Return the same, each with what it is for."""
+        """Return the roots, each with the node that it is for."""
         return [(i, root) for i in sinks for root in self.roots([i])]
 
-    def _worth_keeping(self, dear: int) -> tuple[int, set[int]]:
-        """Return the operations of all passes, and what is computed more than once and costs ``dear`` or more."""
+    def _worth_keeping(self, expensive: int) -> tuple[int, set[int]]:
+        """Return the operations of all passes, and what is computed more than once and costs ``expensive`` or more."""
         times: dict[int, float] = {}
         work = 0
         for number, sinks in enumerate(self.passes()):
@@ -443,12 +442,12 @@ class _Passes:
                         times[i] = times.get(i, 0.0) + 1 / max(1, abs(step))
                         work += self.forms[i].cost
         several = [i for i, count in times.items() if count > 1.01 and i not in self.kept]
-        chosen = {i for i in several if self.forms[i].kind != "view" and self._whole_cost(i) >= dear}
+        chosen = {i for i in several if self.forms[i].kind != "view" and self._whole_cost(i) >= expensive}
         readers: dict[int, list[int]] = {}
         for i in times:
             for j in self.nodes[i].inputs:
                 readers.setdefault(j, []).append(i)
-        # where the one reader is kept, its operand need not be
+        # if its only reader is kept, an operand need not be
         return work, {i for i in chosen if not (len(readers[i]) == 1 and readers[i][0] in chosen)}
 
     def _whole_cost(self, i: int) -> int:
@@ -458,7 +457,7 @@ class _Passes:
         return sum(self.forms[j].cost * (not w.given) for j, keys in wanted.items() for w in keys.values())
 
     def cuts(self, number: int, sinks: Sequence[int]) -> list[int]:
-        """Return the places at which the loop of a pass must ask what an element is, with its beginning and end."""
+        """Return the indices at which the loop of a pass is cut, with its beginning and end."""
         roots = self.roots(sinks)
         found = {0} | {root.high for root in roots}
         for i, keys in self.demands(roots, self.in_memory(number)).items():
@@ -472,11 +471,11 @@ class _Passes:
 # -- the code of one kernel -------------------------------------------------------------------------------------------
 
 
-class _Memory:
-    """Where a kernel keeps what goes from pass to pass, in bytes from the start of its workspace.
+class _Workspace:
+    """Where a kernel stores what goes from pass to pass, in bytes from the start of its workspace.
 
-    number: each number's place, in a double; totals: of a reduction's stretches; kept: the arrays that are no outputs,
-    each until nothing reads it any more.
+    number: each number's place, in a double; totals: those of a reduction's chunks; kept: the arrays that are not
+    outputs, each until nothing reads it any more.
     """
 
     def __init__(self, passes: _Passes) -> None:
@@ -493,7 +492,7 @@ class _Memory:
                     free.append((self._bytes(passes, i), start))
             for i in sinks:
                 if passes.sizes[i] == 1:
-                    self.totals[i] = self._take(8 * -(-length // SUMMED), 64)
+                    self.totals[i] = self._take(8 * -(-length // CHUNK), 64)
                 elif i not in passes.outputs:
                     size = self._bytes(passes, i)
                     fitting = min((slot for slot in free if slot[0] >= size), default=None)
@@ -528,9 +527,7 @@ class _Memory:
 
 
 class _Code(Function):
-    """A function of a kernel. work, arrays: its memory; own: the arguments that other functions haven't; sums: the
-    running sums.
-    """
+    """A function of a kernel. work, arrays: its memory; own: its further arguments; sums: the running sums."""
 
     def __init__(self, name: str, arrays: Sequence[int], *own: str | tuple[str, str]) -> None:
         super().__init__(name, "void", ["work", *(f"a{i}" for i in arrays), *own], internal=True)
@@ -541,9 +538,9 @@ class _Code(Function):
 
 
 class _Body:
-    """Writes what elements need, at one turn of a loop or at none.
+    """Writes the code of elements, in one iteration of a loop or outside of any.
 
-    numbers: the nodes known already; checked: may an element be none of those that are there?
+    numbers: the nodes known already; checked: an index may be out of range, and is clipped.
     """
 
     def __init__(
@@ -563,7 +560,7 @@ class _Body:
         return KINDS[held_dtype(self.nodes[i])]
 
     def write(self, roots: Sequence[_Need], i: Value, shift: int = 0) -> list[Value]:
-        """Return the roots' elements at index ``i`` + ``shift``, or from there on, where these are several lanes."""
+        """Return the roots' elements at index ``i`` + ``shift``, or from there on if there are several lanes."""
         values: dict[tuple[int, Key], Value] = {}
         for n, keys in self.passes.demands(roots, self.ends).items():
             for key, (low, high, given) in keys.items():
@@ -581,8 +578,8 @@ class _Body:
     def _computed(self, n: int, parts: Sequence[tuple[_Need, Value]], whole: tuple[int, int], i: Value) -> Value:
         node, code = self.nodes[n], self.code
         form = self.passes.forms[n]
-        if node.op is _ZEROS:
-            return code.constant(0.0, self.kind(n))
+        if node.op.fills is not None:
+            return code.constant(float(node.op.fills), self.kind(n))
         if form.kind == "elementwise":
             return elementwise(code, node, [v for _, v in parts], [self.nodes[j] for j in node.inputs])
         (_, last), rest = parts[-1], parts[:-1]
@@ -629,16 +626,16 @@ class _Body:
         return self.code.load(self.arrays[n], place, self.kind(n), lanes, 1)
 
     def store(self, n: int, made: Sequence[tuple[_Need, Value]], i: Value, shift: int = 0) -> None:
-        """Store what this turn of the loop makes of array ``n``."""
+        """Store what this iteration makes of array ``n``."""
         code, kind = self.code, self.kind(n)
-        values = [code.spread(code.cast(v, kind), self.lanes) for _, v in made]
+        values = [code.splat(code.cast(v, kind), self.lanes) for _, v in made]
         if kind == BOOL:
             values = [v.to("zext", "i8") for v in values]
 
         def put(v: Value, place: Value) -> None:
             code.store(v, self.arrays[n], place, 1)
 
-        if self.lanes > 1 and len(values) == 2 == self.passes.every[n]:  # each in its turn
+        if self.lanes > 1 and len(values) == 2 == self.passes.every[n]:  # interleaved
             for half in (0, VECTOR // 2):
                 chosen = [half + k // 2 + k % 2 * VECTOR for k in range(VECTOR)]
                 put(code.shuffled(chosen, *values), self._place((2, 2 * half), i, shift))
@@ -652,12 +649,12 @@ class _Body:
 
 
 class _Kernel:
-    """A graph of which everything is in machine code. read: the inputs that are arrays; written: the outputs."""
+    """A graph that is all machine code. read: the inputs that are arrays; written: the outputs."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.passes = passes = _Passes(graph)
-        self.memory = _Memory(passes)
+        self.memory = _Workspace(passes)
         nodes = graph.nodes
         self.read = [i for i in graph.inputs if passes.sizes[i] > 1]
         self.written = passes.outputs
@@ -676,19 +673,19 @@ class _Kernel:
 
     def _functions(self) -> list[Function]:
         functions: list[Function] = []
-        joins: dict[str, Function] = {}
+        combines: dict[str, Function] = {}
         for number, sinks in enumerate(self.passes.passes()):
             functions += _Loop(self, number, sinks).functions()
             for i in sinks:
                 if self.passes.sizes[i] == 1:
-                    joins.setdefault(*self._join(i))
-        functions += [*joins.values(), self._main()]
+                    combines.setdefault(*self._combine(i))
+        functions += [*combines.values(), self._main()]
         if sum(len(function.lines) for function in functions) > LINES:
             raise Unsuitable("too much code")
         return functions
 
     def carried(self, i: int) -> str:
-        """Return the kind in which a reduction is carried."""
+        """Return the type in which a reduction is carried."""
         kind = KINDS[self.passes.nodes[self.passes.nodes[i].inputs[0]].dtype]
         return "double" if kind == BOOL else kind
 
@@ -697,20 +694,20 @@ class _Kernel:
         assert monoid is not None
         return monoid
 
-    def join_name(self, i: int) -> str:
-        return f"join.{self.monoid(i).join}.{TAGS[self.carried(i)]}"
+    def combine_name(self, i: int) -> str:
+        return f"combine.{self.monoid(i).join}.{TAGS[self.carried(i)]}"
 
-    def joined(self, i: int) -> Emitter:
-        """Return the code that puts two results of a reduction together."""
-        return joining(self.monoid(i))
+    def combiner(self, i: int) -> Emitter:
+        """Return the code that combines two results of a reduction."""
+        return combiner(self.monoid(i))
 
     def first(self, code: Code, i: int) -> Value:
-        """Return what a reduction begins with."""
+        """Return the neutral element of a reduction."""
         return code.constant(self.monoid(i).neutral, self.carried(i))
 
-    def _join(self, i: int) -> tuple[str, Function]:
-        """Write the function that adds totals pairwise, in place."""
-        name, kind = self.join_name(i), self.carried(i)
+    def _combine(self, i: int) -> tuple[str, Function]:
+        """Write the function that combines totals pairwise, in place."""
+        name, kind = self.combine_name(i), self.carried(i)
         code = Function(name, "void", ["totals", ("i64", "count")], internal=True)
         totals, count = code.arguments
         with code.loop(carried=[count]) as level:
@@ -719,7 +716,7 @@ class _Kernel:
             half = n >> 1
             with code.loop(0, half, once=True) as pair:
                 both = code.at(totals, pair.index << 1, kind)
-                total = self.joined(i)(code, code.load(both, 0, kind), code.load(both, 1, kind))
+                total = self.combiner(i)(code, code.load(both, 0, kind), code.load(both, 1, kind))
                 code.store(total, totals, pair.index)
             odd = n & 1
             with code.when(odd.differs(0)):
@@ -729,7 +726,7 @@ class _Kernel:
         return name, code
 
     def load_number(self, code: Code, work: Value, i: int) -> Value:
-        """Return a number that an earlier pass, or the caller, has left in the workspace."""
+        """Load a number that an earlier pass, or the caller, has stored in the workspace."""
         v = code.load(code.at(work, self.memory.number[i], "i8"), 0, "double")
         return code.cast(v, KINDS[held_dtype(self.passes.nodes[i])])
 
@@ -752,8 +749,8 @@ class _Kernel:
                 code.call(f"pass{number}", "void", work, *arrays.values())
                 for i in by_pass[number]:
                     if passes.sizes[i] == 1:
-                        count = code.constant(-(-passes.sizes[nodes[i].inputs[0]] // SUMMED), "i64")
-                        code.call(self.join_name(i), "void", code.at(work, self.memory.totals[i], "i8"), count)
+                        count = code.constant(-(-passes.sizes[nodes[i].inputs[0]] // CHUNK), "i64")
+                        code.call(self.combine_name(i), "void", code.at(work, self.memory.totals[i], "i8"), count)
         asked = []
         for guard in graph.guards:
             answer = code.cast(known[guard.node], BOOL)
@@ -769,15 +766,15 @@ class _Kernel:
         if node.op is CONSTANT:
             return scalar(code, node)
         kind = KINDS[held_dtype(node)]
-        if node.op is _ZEROS:
-            return code.constant(0.0, kind)
+        if node.op.fills is not None:
+            return code.constant(float(node.op.fills), kind)
         given = [passes.nodes[j] for j in node.inputs]
         if form.kind == "elementwise":
             return elementwise(code, node, [known[j] for j in node.inputs], given, True)
         if form.kind == "reduction":
             if passes.sizes[node.inputs[0]] == 1:
                 one = code.cast(known[node.inputs[0]], self.carried(i))
-                return code.cast(self.joined(i)(code, self.first(code, i), one), kind)
+                return code.cast(self.combiner(i)(code, self.first(code, i), one), kind)
             total = code.load(code.at(work, self.memory.totals[i], "i8"), 0, self.carried(i))
             return code.cast(total, kind)
         body = _Body(passes, code, arrays, 1, passes.in_memory(passes.ready[i]), known.__getitem__)
@@ -787,8 +784,8 @@ class _Kernel:
 
 
 class _Loop:
-    """Writes one pass: ``pass``, which goes through the vector code, ``edge`` for the blocks around the cuts, and
-    ``aside``, which puts a stretch's totals aside.
+    """Writes one pass: the functions ``pass``, with the vector code, ``scalar`` for the blocks around the cuts, and
+    ``flush``, which stores a chunk's totals.
     """
 
     def __init__(self, kernel: _Kernel, number: int, sinks: Sequence[int]) -> None:
@@ -802,17 +799,17 @@ class _Loop:
         self.numbers = [i for i in wanted if self.passes.sizes[i] == 1]
 
     def functions(self) -> list[Function]:
-        found = [self._edge(), self._pass()]
-        return [self._aside(), *found] if self.reductions else found
+        found = [self._scalar(), self._pass()]
+        return [self._flush(), *found] if self.reductions else found
 
     def _ranges(self) -> Iterator[tuple[int, int, bool]]:
-        """Give (start, stop, is it vector code?) in order."""
+        """Yield (start, stop, whether it is vector code) in order."""
         found = []
         for first, last in zip(self.cuts[:-1], self.cuts[1:], strict=True):
             start, stop = -(-first // BLOCK) * BLOCK, last // BLOCK * BLOCK
             if start < stop:
                 found.append((start, stop))
-        found = sorted(sorted(found, key=lambda s: s[0] - s[1])[:STRETCHES])
+        found = sorted(sorted(found, key=lambda s: s[0] - s[1])[:SPANS])
         at = 0
         for start, stop in found:
             if at < start:
@@ -829,12 +826,12 @@ class _Loop:
             if self.passes.nodes[i].op is CONSTANT:
                 values[i] = scalar(code, self.passes.nodes[i])
             else:
-                values[i] = code.spread(self.kernel.load_number(code, code.work, i), lanes)
+                values[i] = code.splat(self.kernel.load_number(code, code.work, i), lanes)
         return values.__getitem__
 
     def _reduced(self, code: Code, i: int, total: Value, v: Value, lanes: int) -> Value:
-        """Return the total with one more element (or vector of them) of a reduction's operand."""
-        return self.kernel.joined(i)(code, total, code.spread(code.cast(v, self.kernel.carried(i)), lanes))
+        """Return the total with another element (or vector of them) of a reduction's operand."""
+        return self.kernel.combiner(i)(code, total, code.splat(code.cast(v, self.kernel.carried(i)), lanes))
 
     def _sum_place(self, code: _Code, i: int, k: int | Value) -> Value:
         """Return the address of running sum ``k`` of a reduction."""
@@ -851,26 +848,26 @@ class _Loop:
         for i in self.reductions:
             first = self.kernel.first(code, i)
             for k in range(BLOCK // VECTOR):
-                self._store_sums(code, i, k, code.spread(first, VECTOR))
+                self._store_sums(code, i, k, code.splat(first, VECTOR))
 
-    def _aside(self) -> Function:
-        code = _Code(f"aside{self.number}", self.kernel.arrays, "sums", ("i64", "stretch"))
-        code.sums, stretch = code.own
+    def _flush(self) -> Function:
+        code = _Code(f"flush{self.number}", self.kernel.arrays, "sums", ("i64", "chunk"))
+        code.sums, chunk = code.own
         for i in self.reductions:
-            join = self.kernel.joined(i)
+            combine = self.kernel.combiner(i)
             vectors = [self._load_sums(code, i, k) for k in range(BLOCK // VECTOR)]
             while len(vectors) > 1:
-                vectors = [join(code, a, b) for a, b in zip(vectors[::2], vectors[1::2], strict=True)]
+                vectors = [combine(code, a, b) for a, b in zip(vectors[::2], vectors[1::2], strict=True)]
             totals = code.at(code.work, self.kernel.memory.totals[i], "i8")
-            code.store(code.folded(join, vectors[0]), totals, stretch)
+            code.store(code.folded(combine, vectors[0]), totals, chunk)
         self._begin(code)
         code.ret()
         return code
 
-    def _edge(self) -> Function:
-        """Write the loop over single elements, in which what an element is, is asked each time."""
+    def _scalar(self) -> Function:
+        """Write the loop over single elements, which finds out for each in which ranges it is."""
         sums = ["sums"] if self.reductions else []
-        code = _Code(f"edge{self.number}", self.kernel.arrays, *sums, ("i64", "start"), ("i64", "stop"))
+        code = _Code(f"scalar{self.number}", self.kernel.arrays, *sums, ("i64", "start"), ("i64", "stop"))
         *given, start, stop = code.own
         code.sums = given[0] if given else code.work
         body = _Body(self.passes, code, code.arrays, 1, self.ends, self._known(code, 1), checked=True)
@@ -887,15 +884,15 @@ class _Loop:
                         elif root.high == high:
                             body.store(i, [(root, v)], loop.index)
             if self.reductions:
-                self._put_aside(code, loop.index + 1)
+                self._flush_if_full(code, loop.index + 1)
         code.ret()
         return code
 
-    def _put_aside(self, code: _Code, end: Value) -> None:
-        """Where a stretch is complete, put its totals aside."""
-        with code.when((end & (SUMMED - 1)).equals(0) | end.equals(self.cuts[-1])):
-            stretch = (end - 1) >> (SUMMED.bit_length() - 1)
-            code.call(f"aside{self.number}", "void", code.work, *code.arrays.values(), code.sums, stretch)
+    def _flush_if_full(self, code: _Code, end: Value) -> None:
+        """Store a chunk's totals once it is complete."""
+        with code.when((end & (CHUNK - 1)).equals(0) | end.equals(self.cuts[-1])):
+            chunk = (end - 1) >> (CHUNK.bit_length() - 1)
+            code.call(f"flush{self.number}", "void", code.work, *code.arrays.values(), code.sums, chunk)
 
     def _pass(self) -> Function:
         code = _Code(f"pass{self.number}", self.kernel.arrays)
@@ -907,47 +904,47 @@ class _Loop:
         for start, stop, vector in self._ranges():
             ends = code.constant(start, "i64"), code.constant(stop, "i64")
             if not vector:
-                code.call(f"edge{self.number}", "void", code.work, *code.arrays.values(), *sums, *ends)
+                code.call(f"scalar{self.number}", "void", code.work, *code.arrays.values(), *sums, *ends)
             elif not self.reductions:
-                self._turns(code, (start, stop), *ends, numbers)
+                self._vectors(code, (start, stop), *ends, numbers)
             else:
-                with code.loop(carried=[ends[0]]) as stretches:
-                    (begin,) = stretches.carried
-                    end = code.intrinsic("smin", (begin | (SUMMED - 1)) + 1, ends[1])
-                    self._turns(code, (start, stop), begin, end, numbers)
-                    self._put_aside(code, end)
-                    stretches.again(end, when=end < stop)
+                with code.loop(carried=[ends[0]]) as chunks:
+                    (begin,) = chunks.carried
+                    end = code.intrinsic("smin", (begin | (CHUNK - 1)) + 1, ends[1])
+                    self._vectors(code, (start, stop), begin, end, numbers)
+                    self._flush_if_full(code, end)
+                    chunks.again(end, when=end < stop)
         code.ret()
         return code
 
-    def _turns(
+    def _vectors(
         self, code: _Code, span: tuple[int, int], begin: Value, end: Value, numbers: Callable[[int], Value]
     ) -> None:
-        """Write the vector code for begin <= i < end, which lies in the span between two cuts."""
+        """Write the vector code for begin <= i < end, which is in the span between two cuts."""
         low, high = span
         wanted = [(i, root._replace(low=low, high=high)) for i, root in self.jobs if low < root.high]
         places = [(i, k) for i, _ in wanted if i in self.reductions for k in range(BLOCK // VECTOR)]
         body = _Body(self.passes, code, code.arrays, VECTOR, self.ends, numbers)
         with code.loop(begin, end, 1, [self._load_sums(code, *place) for place in places], once=True) as loop:
             going = dict(zip(places, loop.carried, strict=True))
-            turns, u = 1, 0
-            while u < turns:
+            unrolled, u = 1, 0
+            while u < unrolled:
                 before = len(code.lines)
                 values = body.write([root for _, root in wanted], loop.index, u * VECTOR)
                 made: dict[int, list[tuple[_Need, Value]]] = {}
                 for (i, root), v in zip(wanted, values, strict=True):
                     made.setdefault(i, []).append((root, v))
                 for i, parts in made.items():
-                    if i in self.reductions:  # running sums go round by one place a vector
+                    if i in self.reductions:  # running sums rotate by one place per vector
                         going[i, u] = self._reduced(code, i, going[i, u], parts[0][1], VECTOR)
                     else:
                         body.store(i, parts, loop.index, u * VECTOR)
                 if u == 0 and len(code.lines) - before <= UNROLLED:
-                    turns = BLOCK // VECTOR
+                    unrolled = BLOCK // VECTOR
                 u += 1
-            loop.step = turns * VECTOR
-            loop.again(*(going[i, (k + turns) % (BLOCK // VECTOR)] for i, k in places))
-        for place, v in zip(places, loop.results, strict=True):  # a whole number of blocks: each in its own place again
+            loop.step = unrolled * VECTOR
+            loop.again(*(going[i, (k + unrolled) % (BLOCK // VECTOR)] for i, k in places))
+        for place, v in zip(places, loop.results, strict=True):  # after whole blocks each is in its own place again
             self._store_sums(code, *place, v)
 
 
@@ -955,10 +952,10 @@ class _Loop:
 
 
 def compile_loops(graph: Graph) -> Callable[..., Any]:
-    """Return ``run(*inputs)``: the outputs as a tuple, or None where a guard fails. Safe to call from several threads.
+    """Return ``run(*inputs)``: the outputs as a tuple, or None if a guard fails. Safe to call from several threads.
 
-    run.passes: how often each kernel goes through memory; run.fresh: is one of them new to this process? Raises
-    Unsuitable where there is little that loops could do better than NumPy.
+    run.passes: how often each kernel goes through memory; run.fresh: one of them is new to this process. Raises
+    Unsuitable if there is little that loops could do better than NumPy.
     """
     program = _Program(graph)
     namespace: dict[str, Any] = program.namespace
@@ -978,12 +975,12 @@ def left_to_numpy(graph: Graph) -> int:
 
 
 def _check_layout() -> None:
-    """Raise Unsuitable where array objects do not lie in memory as NumPy's C interface says: not in CPython, say."""
+    """Raise Unsuitable if array objects are not laid out as NumPy's C interface says, as in other Pythons."""
     probe = np.zeros(1)
     if sys.implementation.name != "cpython" or (
         ctypes.c_void_p.from_address(id(probe) + DATA).value != probe.ctypes.data
     ):
-        raise Unsuitable("arrays lie in memory in another way")
+        raise Unsuitable("array objects are laid out in another way")
 
 
 def fitted(v: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
@@ -995,20 +992,20 @@ def fitted(v: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _divided(nodes: Sequence[Node]) -> tuple[list[bool], int]:
-    """Return which nodes are machine code's, and how many elements are left to NumPy.
+    """Return which nodes are in machine code, and how many elements are left to NumPy.
 
-    A view or zeros that only NumPy reads are its own. Raises Unsuitable where it would be left with much: then what is
-    fused hardly counts.
+    A view or a filled array that only NumPy reads is left to it. Raises Unsuitable if too much is left to NumPy for
+    fusion to pay.
     """
     found, movable, work = [], [], 0
-    elements = {False: 0, True: 0}  # that NumPy and kernels compute
+    elements = {False: 0, True: 0}  # how many NumPy (False) and kernels (True) compute
     for i, node in enumerate(nodes):
         try:
             form = _form(nodes, i)
         except Unsuitable:
             form = _Form("leaf")
         found.append(form.kind != "leaf")
-        movable.append(is_view(node) or node.op is _ZEROS)
+        movable.append(is_view(node) or node.op.fills is not None)
         large = _size(node) > 1 or any(_size(nodes[j]) > 1 for j in node.inputs)
         work += found[i] and large and not movable[i]
         if not movable[i] and node.op not in LEAVES:
@@ -1026,7 +1023,7 @@ def _divided(nodes: Sequence[Node]) -> tuple[list[bool], int]:
 
 
 class _Program:
-    """Which node is computed where: kernels and NumPy by turns, in *stages*; and the source that says so."""
+    """Which node is computed where: by kernels and by NumPy in alternation, in *stages*; and the generated source."""
 
     def __init__(self, graph: Graph) -> None:
         _check_layout()
@@ -1043,11 +1040,11 @@ class _Program:
         self.pool: list[Any] = []
         self.passes: list[int] = []
         self.fresh = False
-        self.inner: list[tuple[Any, Any]] = []  # the forms of arrays that go from a kernel to what follows
+        self.inner: list[tuple[Any, Any]] = []  # (shape, dtype) of what only this program reads
         self.source = self._text()
 
     def left(self) -> list[Node]:
-        """Return what NumPy computes beside the kernels."""
+        """Return the nodes that NumPy computes between the kernels."""
         return [
             node
             for node, native in zip(self.nodes, self.native, strict=True)
@@ -1160,7 +1157,7 @@ class _Program:
         return "\n".join([*head, *(f"    {line}" for line in self.lines), ""])
 
     def _is_flag(self, guard: Guard) -> bool:
-        """Can the kernel itself tell whether the guard holds?"""
+        """Return whether the kernel itself checks the guard."""
         node = self.nodes[guard.node]
         return type(guard.expected) is bool and _size(node) == 1 and self.native[guard.node]
 
@@ -1204,12 +1201,12 @@ class _Program:
             if _size(nodes[i]) > 1:
                 if i in self.graph.outputs:
                     lines.append(f"v{i} = empty({nodes[i].shape}, {self._dtype(nodes[i].dtype)})")
-                else:  # what only this program reads lies in memory that stays
+                else:  # only this program reads it: its memory stays
                     lines.append(f"v{i} = inner[{len(self.inner)}]")
                     self.inner.append((nodes[i].shape, nodes[i].dtype))
         old = {place: i for i, place in new.items()}
         pointers = [f"id({self._fitted_name(old[place])})" for place in kernel.pointers]
-        for place in range(len(kernel.graph.nodes)):  # what the loop computes, for people
+        for place in range(len(kernel.graph.nodes)):  # comments for people: what the loop computes
             node = kernel.graph.nodes[place]
             if node.op not in LEAVES:
                 names = [self._shown(old[j]) for j in node.inputs]
@@ -1235,7 +1232,7 @@ class _Program:
         return repr(node.params["value"]) if node.op is CONSTANT and not node.shape else self._name(i)
 
     def _given(self, i: int, kernel: _Kernel, place: int) -> None:
-        """Write what makes a node's value fit for a kernel."""
+        """Write what brings a node's value into the form that a kernel reads."""
         node, name = self.nodes[i], self._name(i)
         if node.op is CAPTURED:  # the caller's own array: it must still be the one that was traced
             dtype = self._dtype(node.dtype)

@@ -23,7 +23,7 @@ HasCode: TypeAlias = Callable[[Op], bool]
 
 def lowered(graph: Graph, has_code: HasCode) -> Graph:
     """Return the graph with each row that there is no code for written out in others, where its ``lower`` does so."""
-    if all(node.op.lower is None or has_code(node.op) for node in graph.nodes):
+    if all(op.lower is None or has_code(op) for op in {node[0] for node in graph.nodes}):
         return graph
     nodes: list[Node] = []
     new: list[int] = []

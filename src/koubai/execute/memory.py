@@ -1,9 +1,9 @@
-"""Which nodes of a graph share memory, and which writes into arrays are done where the array lies.
+"""Which nodes of a graph share memory, and which writes into arrays are done in place.
 
 A write into an array is a node of its own, and means a copy with other elements in it. A loop that fills a table makes
-one such node a step, and to copy the table each time would take a time quadratic in the steps. So the write is done in
-the array's own memory, wherever nobody looks at what was there any more; and where slices of it are still looked at,
-these are copied out, which is less.
+one such node per step, and to copy the table each time would take a time quadratic in the steps. So the write is done
+in the array's own memory if no later node reads the array as it was; if only slices of it are still read, these are
+copied out first, which is less.
 """
 
 from __future__ import annotations
@@ -13,56 +13,55 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from koubai.graph.graph import INPUT, LEAVES, Graph, Node
-from koubai.graph.ops import OPS, add_into
+from koubai.graph.ops import add_into
 
-__all__ = ["Memory", "is_view", "is_write", "sweep", "write"]
+__all__ = ["MemoryPlan", "is_view", "is_write", "sweep", "write"]
 
-_GETITEM = OPS["getitem"]
-_SETITEM, _ADD_AT = _WRITES = OPS["setitem"], OPS["add_at"]
+_WRITES = ("sets", "adds")
 
 
 def is_view(node: Node) -> bool:
-    """Does the node show its first operand's memory, if it is an array?"""
-    return node.op.view or (node.op is _GETITEM and not node.params["index"].holes)
+    """Return whether the node shows its first operand's memory, if it is an array."""
+    return node.op.view or (node.op.index == "reads" and not node.params["index"].holes)
 
 
 def is_write(node: Node) -> bool:
     """Return whether the node is its first operand with other elements in it."""
-    return node.op in _WRITES
+    return node.op.index in _WRITES
 
 
 def write(node: Node, x: Any, v: Any, *arrays: Any) -> Any:
-    """Do what the node, a write, does to a copy of ``x``, in ``x`` itself; return it."""
+    """Do in place, in ``x``, what the node, a write, means for a copy of ``x``; return it."""
     index = node.params["index"]
     where = index.fill(arrays)
-    if node.op is _SETITEM:
+    if node.op.index == "sets":
         x[where] = v
     else:
         add_into(x, v, where, bool(index.holes))
     return x
 
 
-class Memory:
-    """What is known of the memory of a graph's nodes before it is run.
+class MemoryPlan:
+    """Which memory each node of a graph uses, decided before it is run.
 
-    roots: the node whose memory each node shows, itself where it has its own; copied: the slices that are copied out of
+    roots: the node whose memory each node shows, itself if it has its own; copied: the slices that are copied out of
     their array, and so have memory of their own; in_place: the writes that are done in their first operand's memory.
     """
 
     __slots__ = ("copied", "in_place", "roots")
 
     def __init__(self, nodes: Sequence[Node], outputs: Iterable[int], *, copying: bool = True) -> None:
-        """copying: may slices be copied, so that their array can be written on?"""
+        """copying: slices may be copied, so that their array can be written to."""
         self.copied: set[int] = set()
         self.in_place: set[int] = set()
         self.roots = roots = list(range(len(nodes)))
-        last = roots.copy()  # the last node that reads what a node shows, be it through a view
-        readers: dict[int, list[int]] = {}  # of the arrays that are written on
+        last = roots.copy()  # the last node that reads a node's memory, also through a view
+        readers: dict[int, list[int]] = {}  # of the arrays that are written to
         for i, (op, inputs, _, shape, *_) in enumerate(nodes):
             if shape and inputs:
                 if is_view(nodes[i]):
                     roots[i] = roots[inputs[0]]
-                elif op in _WRITES:
+                elif op.index in _WRITES:
                     readers[inputs[0]] = []
         if not readers:
             return
@@ -85,10 +84,10 @@ class Memory:
     def _write(
         self, nodes: Sequence[Node], base: int, readers: Sequence[int], last: Sequence[int], copying: bool
     ) -> None:
-        """See whether the array's last reader (they come last first) writes on it, and may do so in place."""
+        """Find out whether the array's last reader (they come last first) is a write that may be done in place."""
         write, *others = readers
         node, roots = nodes[write], self.roots
-        if node.op not in _WRITES or node.inputs[0] != base or nodes[base].op in LEAVES or roots[base] != base:
+        if not is_write(node) or node.inputs[0] != base or nodes[base].op in LEAVES or roots[base] != base:
             return
         for j in node.inputs[1:]:
             if roots[j] == base:
@@ -96,7 +95,7 @@ class Memory:
         shown = [i for i in others if last[i] > write and roots[i] == base]
         if shown:
             size = sum(math.prod(nodes[i].shape) for i in shown)
-            slices = all(nodes[i].op is _GETITEM for i in shown)
+            slices = all(nodes[i].op.index == "reads" for i in shown)
             if not (copying and slices and size < math.prod(nodes[base].shape)):
                 return
             self.copied.update(shown)
@@ -110,16 +109,18 @@ class Memory:
         return value.copy() if i in self.copied else value
 
 
-def sweep(graph: Graph, given: Sequence[Any], compute: Callable[[int, Node, list[Any], Memory], Any]) -> dict[int, Any]:
-    """Go through the graph once, and return what its outputs and the nodes with guards came to hold.
+def sweep(
+    graph: Graph, given: Sequence[Any], compute: Callable[[int, Node, list[Any], MemoryPlan], Any]
+) -> dict[int, Any]:
+    """Go through the graph once, and return what its outputs and the nodes with guards hold.
 
-    given: what the inputs hold. compute(i, node, held, memory): makes what a node holds of what its operands hold, of
-    constants of nothing; what it computes, it does by ``memory.perform``. What nobody reads any more is let go of:
-    a long loop that fills a table needs no table a step.
+    given: what the inputs hold. compute(i, node, held, memory): returns what a node holds, from what its operands hold;
+    it computes by ``memory.perform``. Values that no later node reads are dropped: a long loop that fills a table needs
+    one table, not one per step.
     """
     nodes = graph.nodes
     asked = {*graph.outputs, *(guard.node for guard in graph.guards)}
-    memory = Memory(nodes, asked)
+    memory = MemoryPlan(nodes, asked)
     last = [-1] * len(nodes)
     for i, node in enumerate(nodes):
         for j in node.inputs:

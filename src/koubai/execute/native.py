@@ -21,19 +21,19 @@ from typing import Any
 import numpy as np
 
 from koubai.execute import descents, library
-from koubai.execute.descents import BIGGEST, COLUMNS, REACHED, REFUSED, REMARKABLE, DescentGraphs, Leg
+from koubai.execute.descents import BIGGEST, COLUMNS, REACHED, REFUSED, REMARKABLE, DescentGraphs, SegmentState
 from koubai.execute.elements import (
     Unsuitable,
     added_up,
+    axis_last,
     filled,
     known_arrays,
-    lined,
     moved_inputs,
     rearranged,
     split,
 )
 from koubai.execute.ir import BOOL, TAGS, Code, Function, Value, literal
-from koubai.execute.llvm import KINDS, elementwise, has_code, joining, module
+from koubai.execute.llvm import KINDS, combiner, elementwise, has_code, module
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, LEAVES, Graph
 from koubai.graph.ops import OPS, Monoid
 from koubai.log import debug
@@ -46,7 +46,7 @@ __all__ = [
     "depends",
     "expand",
     "fingerprint",
-    "frontier",
+    "loop_invariant",
 ]
 
 OPERATIONS = 3000  # elements computed; beyond these, code that is unrolled compiles slowly
@@ -131,7 +131,7 @@ def expand(
     return [elements[i] for i in graph.outputs], asked
 
 
-def frontier(graph: Graph, varying: Sequence[bool]) -> list[int]:
+def loop_invariant(graph: Graph, varying: Sequence[bool]) -> list[int]:
     """Return the nodes that are the same for every start and are read by one that is not: powers of the step, say."""
     varies: list[bool] = []
     place = {i: k for k, i in enumerate(graph.inputs)}
@@ -178,10 +178,10 @@ def _node(code: Code, graph: Graph, i: int, operands: list[Any], uniform: bool) 
     cast = np.frompyfunc(lambda v: code.cast(v, kind) if kind else v, 1, 1)
     if op.moves:
         operands = [np.asarray(cast(part), object) for part in operands[: moved_inputs(node)]]
-        zero = code.cast(literal(0.0), kind)
-        return rearranged(node, operands, known_arrays(graph.nodes, node), zero, operator.add)
+        arrays = known_arrays(graph.nodes, node)
+        return rearranged(node, operands, arrays, lambda v: code.cast(literal(v), kind), operator.add)
     if op.reduces is not None:
-        lines = lined(operands[0], node.params["axis"])
+        lines = axis_last(operands[0], node.params["axis"])
         if not lines.shape[-1]:
             raise Unsuitable(f"{op.name} of nothing")
         result = np.empty(lines.shape[:-1], object)
@@ -191,7 +191,7 @@ def _node(code: Code, graph: Graph, i: int, operands: list[Any], uniform: bool) 
             result[at] = _folded(code, op.reduces, parts, side_by_side)
         return result.reshape(node.shape)
     if op.runs is not None:
-        result, join = np.asarray(cast(operands[0]), object), joining(op.runs)
+        result, join = np.asarray(cast(operands[0]), object), combiner(op.runs)
         along = np.moveaxis(result, node.params["axis"], 0)
         for k in range(1, len(along)):
             for at in np.ndindex(*along.shape[1:]):
@@ -218,7 +218,7 @@ def added(parts: Sequence[Value], side_by_side: bool) -> Value:
 def _folded(code: Code, monoid: Monoid, parts: Sequence[Value], side_by_side: bool) -> Value:
     if monoid.adds:
         return added(parts, side_by_side) + 0.0  # a sum of -0.0 is 0.0
-    return functools.reduce(functools.partial(joining(monoid), code), parts)
+    return functools.reduce(functools.partial(combiner(monoid), code), parts)
 
 
 def _matmul(code: Code, a: Any, b: Any, kind: str) -> Any:
@@ -299,7 +299,7 @@ class Descent:
             raise
         self._call = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(self.library.address("descend"))
 
-    def run(self, leg: Leg) -> int:
+    def run(self, leg: SegmentState) -> int:
         """Make steps, and return why no more: REACHED the end, the next is REMARKABLE, or the code is REFUSED for it.
 
         It is refused where a guard fails, something is not finite, or an array that f reads has changed its form.

@@ -19,10 +19,10 @@ __all__ = ["Pointwise"]
 
 
 class Pointwise:
-    """``address`` of a function (context, x, g, f), true where it gave both; any number of threads may call it.
+    """``address``: that of a function (context, x, g, f), true if it computed both; any number of threads may call it.
 
-    It is not where a guard fails, nor where the gradient isn't finite though f is: a careful derivative may be.
-    graph: (the arrays that lie in x, in order) -> f and the gradient for each, float64. Raises Unsuitable.
+    It is false if a guard fails, or the gradient isn't finite though f is: a careful derivative may be.
+    graph: (the arrays stored in x, in order) -> f and the gradient for each, float64. Raises Unsuitable.
     """
 
     def __init__(self, graph: Graph) -> None:

@@ -1,13 +1,13 @@
-"""Regions: what stands between the matrix products of a program on memory that stays, each as one pass in machine code.
+"""Regions: the operations between the matrix products of a bound program, fused: each is one pass in machine code.
 
-A region is a set of nodes over rows and columns: *full* ones have an element in each place, *row* ones one a row (a
-reduction along the row, and what follows from it), sums along the columns are added up from row to row, and so are
-those of the rows' numbers. The kernel
-goes through the rows; within a row, a *phase* is a loop over the columns, `LANES` elements at a time, and ends where
-the result of a row's reduction is needed. Arrays of equal shape that only meet each other are one long row.
+A region is a set of nodes over rows and columns: *full* ones have an element in each place, *row* ones one per row (a
+reduction along the row, and what follows from it); sums along the columns, and those of the rows' numbers, are
+accumulated from row to row. The kernel goes through the rows; within a row, a *phase* is a loop over the columns,
+`LANES` elements at a time, and ends where the result of a row's reduction is needed. Arrays of equal shape that are
+combined only with each other are one long row.
 
-Sums go in a fixed order on every machine: the lanes of a row side by side, put aside after each `STRETCH` of columns,
-then as a tree; columns from row to row.
+Sums have a fixed order on every machine: along a row lane by lane, the sums of each `CHUNK` of columns added up, then
+as a tree; along columns from row to row.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from koubai.execute import library
-from koubai.execute.elements import Unsuitable
+from koubai.execute.elements import Unsuitable, moved_inputs
 from koubai.execute.ir import BOOL, TAGS, Block, Function, Value, of_type
-from koubai.execute.llvm import CALL, DATA, KINDS, cost, elementwise, has_code, joining, module, scalar
+from koubai.execute.llvm import CALL, DATA, KINDS, combiner, cost, elementwise, has_code, module, scalar
 from koubai.execute.lower import lowered
 from koubai.execute.memory import is_view
 from koubai.graph.graph import CONSTANT, LEAVES, Graph, Node
@@ -32,12 +32,12 @@ from koubai.graph.ops import OPS, Index, Monoid
 __all__ = ["LEAST", "Kernel", "Region", "partition", "table"]
 
 LANES = 16
-STRETCH = 2048  # columns that a row's running sums take up before they are put aside
-LONG = 2**16  # numbers of rows that are added one after the other at most
-LEAST = 64  # elements of a region that is worth a call
-_RESHAPE, _GETITEM, _ADD_AT, _EQUAL = (OPS[name] for name in ("reshape", "getitem", "add_at", "equal"))
-_TRANSPOSE = OPS["transpose"]
+CHUNK = 2048  # columns that a row's running sums take in before they are added to the totals
+LONG = 2**16  # rows whose numbers are added one after the other, at most
+LEAST = 64  # elements from which on a region is worth a call
+_EQUAL = OPS["equal"]
 _INDEX = np.dtype(np.int64)
+_PICKS = ("reads", "adds")  # rows pick one element each by their index
 FULL, ROW, COLUMN, TOTAL = "full", "row", "column", "total"
 
 
@@ -58,7 +58,7 @@ def _size(node: Node) -> int:
 
 
 def _cost(node: Node, given: Sequence[Node]) -> int:
-    """Return how many operations an element of an elementwise node takes; 0 where there is no machine code for it."""
+    """Return how many operations an element of an elementwise node takes; 0 if there is no machine code for it."""
     if KINDS.get(node.dtype) is None or any(n.dtype not in KINDS and (n.op is not CONSTANT or n.shape) for n in given):
         return 0
     try:
@@ -68,7 +68,7 @@ def _cost(node: Node, given: Sequence[Node]) -> int:
 
 
 def _is_along(node: Node) -> bool:
-    """Return whether the node's value for a row follows from all its elements: its fold, or the place of one."""
+    """Return whether the node's value for a row depends on all its elements: a reduction, or the place of one."""
     return node.op.reduces is not None or node.op.finds is not None
 
 
@@ -77,7 +77,7 @@ def _adds(node: Node) -> bool:
 
 
 def partition(graph: Graph) -> tuple[Graph, list[Region]]:
-    """Return the graph in an order in which every region's nodes stand together, and the regions."""
+    """Return the graph in an order in which every region's nodes are consecutive, and the regions."""
     graph = _without_idle_views(lowered(graph, has_code))
     nodes = graph.nodes
     guarded = {guard.node for guard in graph.guards}
@@ -90,11 +90,11 @@ def partition(graph: Graph) -> tuple[Graph, list[Region]]:
         opened.remove(group)
         units.append(group)
 
-    waiting: dict[int, None] = {}  # what NumPy computes from an open region: it can wait until it is asked for
+    waiting: dict[int, None] = {}  # what NumPy computes from an open region: it can wait until it is needed
 
-    def settle(i: int) -> None:
-        """See to it that node ``i`` is computed before what comes next."""
-        due = [(i, False)]  # and whether all that it needs is settled; what waits may be a long chain
+    def schedule(i: int) -> None:
+        """Have node ``i`` computed before what comes next."""
+        due = [(i, False)]  # and whether its inputs are scheduled; what waits may be a long chain
         while due:
             i, ready = due.pop()
             if ready:
@@ -112,13 +112,13 @@ def partition(graph: Graph) -> tuple[Graph, list[Region]]:
             found = _place(nodes, i, group_of, opened)
             if found is not None and any(j in waiting for j in node.inputs):
                 for j in [j for j in node.inputs if j in waiting]:
-                    settle(j)
+                    schedule(j)
                 found = _place(nodes, i, group_of, opened)
         if found is None:
             if any(j in waiting or (j in group_of and group_of[j] in opened) for j in node.inputs):
                 waiting[i] = None
                 if i in guarded:
-                    settle(i)
+                    schedule(i)
             else:
                 units.append(i)
             continue
@@ -132,12 +132,12 @@ def partition(graph: Graph) -> tuple[Graph, list[Region]]:
         group.members.append(i)
         group.kinds[i] = kind
         group_of[i] = group
-        if i in guarded:  # what comes after holds only where the guard does
-            settle(i)
+        if i in guarded:  # what comes next is valid only if the guard holds
+            schedule(i)
     for group in list(opened):
         close(group)
     for i in list(waiting):
-        settle(i)
+        schedule(i)
     new: dict[int, int] = {}
     ordered: list[Node] = []
     kept = []
@@ -167,24 +167,31 @@ def partition(graph: Graph) -> tuple[Graph, list[Region]]:
 
 
 def _without_idle_views(graph: Graph) -> Graph:
-    """Leave out what transposes a transpose back, or reshapes to the same shape."""
+    """Return the graph without views that undo another, and reshapes to the same shape."""
     nodes = list(graph.nodes)
     same = list(range(len(nodes)))
     for i, node in enumerate(nodes):
         inputs = tuple([same[j] for j in node.inputs])
         nodes[i] = node._replace(inputs=inputs)
-        if node.op is _TRANSPOSE and nodes[inputs[0]].op is _TRANSPOSE:
-            first = nodes[inputs[0]]
-            axes = [first.params["axes"][a] for a in node.params["axes"]]
-            if axes == list(range(len(axes))):
-                same[i] = first.inputs[0]
-        elif node.op is _RESHAPE and node.shape == nodes[inputs[0]].shape:
-            same[i] = inputs[0]
+        if node.op.reshapes:
+            same[i] = inputs[0] if node.shape == nodes[inputs[0]].shape else i
+        elif node.op.view and _shows_again(nodes, node):
+            same[i] = nodes[inputs[0]].inputs[0]
     return Graph.pruned(nodes, graph.inputs, graph.outputs, graph.guards, graph.kinks, graph.name)
 
 
+def _shows_again(nodes: Sequence[Node], node: Node) -> bool:
+    """Return whether a view undoes another one of the same operation, as a transpose does."""
+    first = nodes[node.inputs[0]]
+    if first.op is not node.op or not node.op.moves or nodes[first.inputs[0]].shape != node.shape:
+        return False
+    base = np.empty(node.shape, np.int8)
+    view = node.op.call(first.op.call(base, **first.params), **node.params)
+    return bool(view.__array_interface__ == base.__array_interface__)
+
+
 def _is_worth_it(nodes: Sequence[Node], region: Region) -> bool:
-    computed = [i for i in region.members if nodes[i].op is not _RESHAPE]
+    computed = [i for i in region.members if not nodes[i].op.reshapes]
     if region.rows * region.columns < LEAST:
         return False
     return len(computed) > 1 or any(
@@ -195,7 +202,7 @@ def _is_worth_it(nodes: Sequence[Node], region: Region) -> bool:
 def _place(
     nodes: Sequence[Node], i: int, group_of: dict[int, Region], opened: Sequence[Region]
 ) -> tuple[Region, str] | None:
-    """Return the region that node ``i`` can be part of, and as what; a new region where it can begin one."""
+    """Return the region that node ``i`` can join, and as which kind; a new region if it can begin one."""
     node = nodes[i]
     given = [nodes[j] for j in node.inputs]
     inside = [(j, group_of[j]) for j in node.inputs if j in group_of and group_of[j] in opened]
@@ -215,7 +222,7 @@ def _place(
     if node.op.elementwise and node.shape and _cost(node, given):
         row_group: Region | None = next((g for j, g in inside if kinds[j] == ROW), None)
         if row_group is not None and _size(node) == row_group.rows and node.shape[0] == row_group.rows:
-            for j, n in zip(node.inputs, given, strict=True):  # row with row
+            for j, n in zip(node.inputs, given, strict=True):  # numbers of rows with each other
                 if j in kinds and kinds[j] != ROW:
                     return None
                 if j not in kinds and _size(n) != 1 and n.shape != node.shape:
@@ -251,13 +258,13 @@ def _place(
         return (group, TOTAL) if counts or (given[0].dtype == node.dtype and node.dtype in KINDS) else None
     if node.dtype.kind != "f":
         return None
-    if group.rows == 1:  # long sums of float32 are NumPy's, which adds in pairs
+    if group.rows == 1:  # long sums of float32 are left to NumPy, which adds pairwise
         sums = _adds(node) and not node.shape and kinds.get(j) == FULL
         return (group, ROW) if sums and given[0].dtype == node.dtype == np.float64 else None
     if node.op.reduces is not None and kinds.get(j) == FULL and KINDS.get(given[0].dtype) in TAGS:
         axis = node.params["axis"]
         try:
-            joining(node.op.reduces)
+            combiner(node.op.reduces)
         except Unsuitable:
             return None
         if axis == (1,):
@@ -265,10 +272,10 @@ def _place(
         if axis == (0,) and _adds(node):
             return group, COLUMN
         return None
-    if node.op is _RESHAPE and kinds.get(j) == ROW and node.shape in ((group.rows, 1), (group.rows,)):
+    if node.op.reshapes and kinds.get(j) == ROW and node.shape in ((group.rows, 1), (group.rows,)):
         return group, ROW
-    if node.op in (_GETITEM, _ADD_AT) and kinds.get(j) == FULL and _picks_one_a_row(nodes, node, group):
-        if node.op is _GETITEM:
+    if node.op.index in _PICKS and kinds.get(j) == FULL and _picks_one_a_row(nodes, node, group):
+        if node.op.index == "reads":
             return group, ROW
         value = node.inputs[1]
         if _size(nodes[value]) == 1 or (kinds.get(value) == ROW and nodes[value].shape == (group.rows,)):
@@ -277,22 +284,22 @@ def _place(
 
 
 def _is_uneven(nodes: Sequence[Node], j: int) -> bool:
-    """Does an operand lie in memory with gaps, as far as can be told?"""
+    """Return whether an operand may have gaps in memory."""
     while is_view(nodes[j]):
-        if nodes[j].op not in (_RESHAPE, _GETITEM):
+        if not (nodes[j].op.reshapes or nodes[j].op.index):
             return True
-        if nodes[j].op is _GETITEM and len(nodes[nodes[j].inputs[0]].shape) != 1:
+        if nodes[j].op.index and len(nodes[nodes[j].inputs[0]].shape) != 1:
             return True
         j = nodes[j].inputs[0]
     return False
 
 
 def _picks_one_a_row(nodes: Sequence[Node], node: Node, region: Region) -> bool:
-    """Is the index (0, 1, 2, …; one column a row)?"""
+    """Return whether the index is (0, 1, 2, …; one column per row)."""
     index = node.params["index"]
-    arrays = node.inputs[2:] if node.op is _ADD_AT else node.inputs[1:]
-    if index.items != (Index.HOLE, Index.HOLE) or len(arrays) != 2:
+    if index.items != (Index.HOLE, Index.HOLE):
         return False
+    arrays = node.inputs[moved_inputs(node) :]
     first, second = nodes[arrays[0]], nodes[arrays[1]]
     return (
         first.op is CONSTANT
@@ -309,14 +316,14 @@ def _picks_one_a_row(nodes: Sequence[Node], node: Node, region: Region) -> bool:
 
 class Kernel:
     """The machine code of a region. arrays: the nodes whose memory it reads or writes, in the order of the pointers;
-    numbers: the nodes of one element that it is given. moving: the arrays that lie elsewhere at every call, given as
-    objects. call(table, *numbers) returns False where an index is none.
+    numbers: the nodes of one element, passed as arguments. moving: the arrays that are elsewhere at every call, passed
+    as objects. call(table, *numbers) returns False if an index is out of range.
     """
 
     def __init__(self, graph: Graph, region: Region, outputs: Sequence[int], moves: Callable[[int], bool]) -> None:
         self.nodes, self.region = graph.nodes, region
         self.members = set(region.members)
-        self.outputs = [i for i in outputs if self.nodes[i].op is not _RESHAPE]
+        self.outputs = [i for i in outputs if not self.nodes[i].op.reshapes]
         read: dict[int, None] = {}
         numbers: dict[int, None] = {}
         for i in region.members:
@@ -324,8 +331,8 @@ class Kernel:
                 n = self.nodes[j]
                 if j in self.members or (n.op is CONSTANT and not n.shape):
                     continue
-                if n.op is CONSTANT and self.nodes[i].op in (_GETITEM, _ADD_AT):
-                    continue  # the numbers of the rows
+                if n.op is CONSTANT and self.nodes[i].op.index:
+                    continue  # the rows' own numbers 0, 1, 2, …
                 (numbers if _size(n) == 1 else read)[j] = None
         self.arrays = [*read, *self.outputs]
         self.numbers = list(numbers)
@@ -360,7 +367,7 @@ class Kernel:
     # -- which phase --------------------------------------------------------------------------------------------------
 
     def _levels(self) -> None:
-        """Find the phase in which each full node is computed, and that before which each row's value is known."""
+        """Find the phase in which each full node is computed, and the one before which each row's value is known."""
         kinds, nodes = self.region.kinds, self.nodes
         self.level: dict[int, int] = {}
         self.stored = {i for i in self.outputs if kinds[i] == FULL}
@@ -371,9 +378,9 @@ class Kernel:
                 self.level[i] = max(before, default=0)
             elif kinds[i] == COLUMN:
                 self.level[i] = self.level[nodes[i].inputs[0]]
-            elif kinds[i] == ROW and (_is_along(nodes[i]) or nodes[i].op is _GETITEM):
+            elif kinds[i] == ROW and (_is_along(nodes[i]) or nodes[i].op.index):
                 self.level[i] = self.level[nodes[i].inputs[0]] + 1
-                if nodes[i].op is _GETITEM:
+                if nodes[i].op.index:
                     self.stored.add(nodes[i].inputs[0])
             else:
                 self.level[i] = max(before, default=0)
@@ -385,7 +392,7 @@ class Kernel:
         self.phases = 1 + max(self.level.values())
 
     def may_replace(self, j: int, i: int) -> bool:
-        """May output ``i`` be written where operand ``j`` lies? An element must have been read for the last time."""
+        """Return whether output ``i`` may overwrite operand ``j``: each element after it is read for the last time."""
         nodes, kinds = self.nodes, self.region.kinds
         if j not in self.arrays or kinds[i] != FULL:
             return False
@@ -404,7 +411,7 @@ class Kernel:
         self.pointer = {}
         for k, i in enumerate(self.arrays):
             self.pointer[i] = code.load(table, k, "ptr")
-            if i in self.moving:  # the array object: its data are where NumPy's C interface says
+            if i in self.moving:  # the array object: NumPy's C interface says where its data are
                 self.pointer[i] = code.load(code.at(self.pointer[i], DATA, "i8"), 0, "ptr")
         if self.workspace:
             self.space = code.load(table, len(self.arrays), "ptr")
@@ -437,13 +444,9 @@ class Kernel:
         return code
 
     def _pick(self, right: Block) -> dict[int, Value]:
-        """Read which column each row picks; leave where it is none."""
+        """Read which column each row picks; leave if it is out of range."""
         code, columns = self.code, self.region.columns
-        chosen = {
-            (self.nodes[i].inputs[3] if self.nodes[i].op is _ADD_AT else self.nodes[i].inputs[2])
-            for i in self.region.members
-            if self.nodes[i].op in (_GETITEM, _ADD_AT)
-        }
+        chosen = {self.nodes[i].inputs[-1] for i in self.region.members if self.nodes[i].op.index}
         picked = {}
         for j in sorted(chosen):
             given = code.load(self.pointer[j], self.row, "i64", align=1)
@@ -463,11 +466,11 @@ class Kernel:
                 counts = total.kind == "i64"
                 self.totals[i] = total + (value.to("zext", "i64") if counts else code.cast(value, "double"))
                 continue
-            if node.op is _RESHAPE:
+            if node.op.reshapes:
                 self.row_values[i] = self.row_values[node.inputs[0]]
-            elif node.op is _GETITEM:
+            elif node.op.index:
                 base = node.inputs[0]
-                at = self._address(base, self.picked[node.inputs[2]])
+                at = self._address(base, self.picked[node.inputs[-1]])
                 self.row_values[i] = code.load(at, 0, self.kind(base), align=1)
             elif not _is_along(node):
                 operands = [self._row_operand(j) for j in node.inputs]
@@ -519,10 +522,10 @@ class Kernel:
         starts: dict[Any, Value] = {}
         for i in along:
             first = code.constant(self._monoid(i).neutral, self.kind(i))
-            starts[i] = code.spread(first, LANES)
+            starts[i] = code.splat(first, LANES)
         for i in places:
             first = code.constant(self._monoid(i).neutral, self.kind(nodes[i].inputs[0]))
-            starts[i], starts[i, "place"] = code.spread(first, LANES), code.numbered(LANES, "i32")
+            starts[i], starts[i, "place"] = code.splat(first, LANES), code.numbered(LANES, "i32")
 
         def over(begin: int | Value, end: int | Value, first: dict[Any, Value]) -> dict[Any, Value]:
             """Write the loop over these columns; return the totals."""
@@ -534,42 +537,42 @@ class Kernel:
 
         totals = starts
         added = [i for i in along if _adds(nodes[i])]
-        if added and whole > STRETCH:  # the sums of each stretch are put aside
-            with code.loop(0, whole, STRETCH, list(starts.values())) as stretches:
-                before = dict(zip(starts, stretches.carried, strict=True))
-                end = code.intrinsic("smin", stretches.index + STRETCH, whole)
-                totals = over(stretches.index, end, before | {i: starts[i] for i in added})
-                stretches.again(*(totals | {i: before[i] + totals[i] for i in added}).values())
-            totals = dict(zip(starts, stretches.results, strict=True))
+        if added and whole > CHUNK:  # the sums of each chunk are added to the totals
+            with code.loop(0, whole, CHUNK, list(starts.values())) as chunks:
+                before = dict(zip(starts, chunks.carried, strict=True))
+                end = code.intrinsic("smin", chunks.index + CHUNK, whole)
+                totals = over(chunks.index, end, before | {i: starts[i] for i in added})
+                chunks.again(*(totals | {i: before[i] + totals[i] for i in added}).values())
+            totals = dict(zip(starts, chunks.results, strict=True))
         elif whole:
             totals = over(0, whole, starts)
         if whole < columns:
             rest = code.constant(whole, "i64")
             totals = self._columns(full, sums, along, places, totals, rest, columns - whole, row)
         for i in along:
-            self.row_values[i] = code.folded(joining(self._monoid(i)), totals[i])
+            self.row_values[i] = code.folded(combiner(self._monoid(i)), totals[i])
         for i in places:
             self.row_values[i] = self._place_of(i, totals[i], totals[i, "place"])
 
     def _monoid(self, i: int) -> Monoid:
-        """Return what a row's elements are folded with, or that whose choice is looked for."""
+        """Return the monoid that a row's elements are reduced with, or whose choice is searched."""
         op = self.nodes[i].op
         monoid = op.reduces or op.finds
         assert monoid is not None
         return monoid
 
     def _place_of(self, i: int, found: Value, places: Value) -> Value:
-        """Return where the row's largest or smallest element stands first, or its first NaN.
+        """Return the first place of the row's largest or smallest element, or of its first NaN.
 
-        found, places: each lane's, and where it stands.
+        found, places: each lane's element, and its place.
         """
         code = self.code
-        best = code.folded(joining(self._monoid(i)), found)
+        best = code.folded(combiner(self._monoid(i)), found)
         here = code.select(found.equals(best) | found.is_nan(), places, 2**31 - 1)
         return code.across("smin", here).to("zext", "i64")
 
     def _role(self, i: int, j: int) -> str:
-        """Return what an operand from outside is to a full node: full, one number a row, or one a column."""
+        """Return what an operand from outside is to a full node: full, one number per row, or one per column."""
         shape, rows = self.nodes[j].shape, self.region.rows
         if shape == self.nodes[i].shape or rows == 1:
             return FULL
@@ -588,7 +591,7 @@ class Kernel:
     ) -> dict[Any, Value]:
         """Write the code for the columns from ``at`` on, ``lanes`` of them; return the new totals.
 
-        All is read before anything is written: an output may lie where an operand does.
+        All is read before anything is written: an output may overwrite an operand.
         """
         code, nodes = self.code, self.nodes
         values: dict[int, Value] = {}
@@ -613,15 +616,15 @@ class Kernel:
 
         for i in full:
             node = nodes[i]
-            if node.op is _ADD_AT:
+            if node.op.index:
                 base = operand(i, node.inputs[0])
                 value = code.cast(operand(i, node.inputs[1]), base.kind)
-                here = (self.picked[node.inputs[3]] - at).equals(code.numbered(LANES, "i64"))
+                here = (self.picked[node.inputs[-1]] - at).equals(code.numbered(LANES, "i64"))
                 values[i] = code.select(here, base + value, base)
             else:
                 operands, given = [operand(i, j) for j in node.inputs], [nodes[j] for j in node.inputs]
                 values[i] = elementwise(code, node, operands, given)
-            values[i] = code.spread(code.cast(values[i], self.kind(i)), LANES)
+            values[i] = code.splat(code.cast(values[i], self.kind(i)), LANES)
         written = [(values[i], self._address(i, at)) for i in full if i in self.stored]
         for i in sums:
             address = code.at(self.pointer[i], at, self.kind(i))
@@ -634,7 +637,7 @@ class Kernel:
             return x if lanes == LANES else code.select(self._mask(lanes), x, self._monoid(i).neutral)
 
         for i in along:
-            after[i] = joining(self._monoid(i))(code, totals[i], reduced(i))
+            after[i] = combiner(self._monoid(i))(code, totals[i], reduced(i))
         for i in places:
             x, best, place = reduced(i), totals[i], totals[i, "place"]
             beyond = code.compare("ugt" if self._monoid(i).neutral < 0 else "ult", x, best)

@@ -3,14 +3,14 @@
 What such a function may hold: float, int and bool variables; parameters that are `Vector`, `Integers` or `Matrix`,
 and rows of a matrix; assignments, ``if``, ``while``, ``for`` over a range, ``break``, ``continue``, ``return`` of one
 number; arithmetic, comparisons, ``and``, ``or``, ``not``, ``abs``, ``min`` and ``max`` of two, `math.sqrt`,
-`math.isfinite`, and calls of other such functions. A division by zero must not come up: Python raises. Everything is
+`math.isfinite`, and calls of other such functions. It must not divide by zero: Python raises there. Everything is
 rounded alike, so that both have the same bits.
 
-A generator is code that stops and goes on: ``fun = yield x, g`` asks for f at ``x`` and its gradient in ``g``, and
-``given = yield x, r, columns`` for residuals and the columns of their Jacobian; the answer is 1.0 where they are given.
-Machine code asks functions given by their addresses, where there are any; where there is none, or it refuses, the call
-returns `ASKED` or `ASKED_COLUMNS`, and another call goes on from there. All variables of a generator lie in a frame
-outside of it for that; another generator, called by ``yield from``, becomes a part of it.
+A generator is code that stops and resumes: ``fun = yield x, g`` asks for f at ``x`` and its gradient in ``g``, and
+``given = yield x, r, columns`` for residuals and the columns of their Jacobian; the answer is 1.0 if they are given.
+Machine code calls functions for that, by their addresses, if there are any. If there is none, or it refuses, the code
+returns `ASKED` or `ASKED_COLUMNS`, and the next call resumes there. So all variables of a generator are in a frame
+outside of it; another generator, called by ``yield from``, becomes a part of it.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ Integers: TypeAlias = MutableSequence[int]
 Matrix: TypeAlias = Sequence[Vector]
 
 ASKED, ASKED_COLUMNS = -1, -2
-CALLED = 1, 5  # where the functions and their contexts stand in a block
-SLOTS = 512  # of a frame, a number each
-RESUME, AT, GRADIENT, ANSWER, EVALUATIONS = range(5)  # the first of them
+CALLED = 1, 5  # where the functions and their contexts are in a block
+SLOTS = 512  # numbers in a frame
+RESUME, AT, GRADIENT, ANSWER, EVALUATIONS = range(5)  # the first slots
 _KINDS = {"float": "double", "int": "i64", "bool": BOOL, "Vector": "vector", "Integers": "integers", "Matrix": "matrix"}
 _STORED = {"double": "double", "i64": "i64", BOOL: "i64", "vector": "ptr", "integers": "ptr", "matrix": "ptr"}
 _COMPARED: dict[type[ast.cmpop], Callable[[Value, Value], Value]] = {
@@ -100,14 +100,14 @@ def _reached(root: FunctionType) -> dict[FunctionType, ast.FunctionDef]:
 
 
 class _Variable:
-    """Where a variable lies. stride: where the length of a matrix's row does."""
+    """The address of a variable. stride: that of the length of a matrix's row."""
 
     def __init__(self, kind: str, place: Value, stride: Value | None) -> None:
         self.kind, self.place, self.stride = kind, place, stride
 
 
 class _Array:
-    """A pointer, and of a matrix the length of a row."""
+    """A pointer, and the length of a row if it is a matrix."""
 
     def __init__(self, kind: str, pointer: Value, stride: Value | None = None) -> None:
         self.kind, self.pointer, self.stride = kind, pointer, stride
@@ -118,7 +118,7 @@ class _Array:
 
 
 class _Writer:
-    """Writes one function, and into it the generators that it calls."""
+    """Writes one function, with the generators that it calls inlined."""
 
     code: Function
     frame: Value
@@ -130,7 +130,8 @@ class _Writer:
         self.variables: dict[str, _Variable] = {}
         self.space = function.__globals__
         self.loops: list[tuple[Callable[[], None], Callable[[], None]]] = []  # continue and break
-        self.back: tuple[ir.Block, str | None] | None = None  # what a return leaves, in a part; and its result's kind
+        # of an inlined generator: the block that a return leaves, and the kind of its result
+        self.back: tuple[ir.Block, str | None] | None = None
 
     # -- variables
 
@@ -351,8 +352,8 @@ class _Writer:
         with self.code.loop() as loop:
             at, limit = self.scalar(self.variables[name]), self.scalar(last)
             loop.leave(unless=at > limit if down else at < limit)
-            with self.code.block() as turn:
-                self.looped(body, turn.leave, loop.leave)
+            with self.code.block() as iteration:
+                self.looped(body, iteration.leave, loop.leave)
             if self.code.label is not None:
                 self.store(self.variables[name], self.scalar(self.variables[name]) + (-1 if down else 1))
 
@@ -362,7 +363,7 @@ class _Writer:
             part, kind = self.back
             part.leave(*([] if value is None or kind is None else [self.cast(value, kind)]))
         elif self.is_generator:
-            self.code.store(self.constant(0), self.frame)  # the next call begins anew
+            self.code.store(self.constant(0), self.frame)  # the next call begins at the top
             self.code.ret(value)
         else:
             kind = _KINDS.get(self.function.__annotations__["return"])
@@ -371,7 +372,7 @@ class _Writer:
     # -- generators
 
     def asked(self, x: _Array, g: _Array, columns: _Array | None = None) -> Value:
-        """Ask for f or for columns at ``x``: of the function given, or whoever called."""
+        """Ask for f or for columns at ``x``: the function given, or the caller."""
         code = self.code
         (function, context), last, why = self.asks[:2], self.answer, ASKED
         if columns is not None:
@@ -379,29 +380,29 @@ class _Writer:
         there = code.compare("ne", function, Value("null", "ptr"))
         with code.when(there, self.constant(False)) as known:
             known.give(code.call(function.text, BOOL, context, x.pointer, g.pointer, last))
-        with code.when(*known.values) as told:
+        with code.when(*known.values) as answered:
             if columns is None:
                 code.store(code.load(self.evaluations, 0, "i64") + 1, self.evaluations)
             else:
                 code.store(self.constant(1.0), self.answer)
-        with told.otherwise():
+        with answered.otherwise():
             code.store(x.pointer, self.at)
             code.store(g.pointer, self.gradient)
             code.suspend(self.constant(why))
         return code.load(self.answer, 0, "double")
 
     def part(self, call: ast.Call) -> tuple[Value, ...]:
-        """Write another generator's text here, with variables of its own; return what it returns."""
+        """Inline another generator, with variables of its own; return what it returns."""
         assert isinstance(call.func, ast.Name)
         function = self.space[call.func.id]
         inner: dict[str, _Variable] = {}
         for (name, kind), value in zip(_parameters(function), self.arguments(function, call.args), strict=True):
             inner[name] = self.variable(kind)
             self.store(inner[name], value)
-        told = _KINDS.get(function.__annotations__["return"].rpartition(", ")[2].removesuffix("]"))
+        returned = _KINDS.get(function.__annotations__["return"].rpartition(", ")[2].removesuffix("]"))
         outer = self.variables, self.back, self.loops
         with self.code.block() as part:
-            self.variables, self.back, self.loops = inner, (part, told), []
+            self.variables, self.back, self.loops = inner, (part, returned), []
             self.body(self.trees[function].body)
         self.variables, self.back, self.loops = outer
         return part.results
@@ -449,7 +450,7 @@ class _Writer:
 
 
 class Machine:
-    """A generator as machine code: ``call(block)`` runs it up to its end or where it asks, which is `ASKED` or so."""
+    """A generator as machine code: ``call(block)`` runs it to its end or until it asks (`ASKED`, `ASKED_COLUMNS`)."""
 
     def __init__(self, loaded: library.Library, name: str) -> None:
         self.library = loaded
@@ -463,7 +464,7 @@ class Block:
         self.frame = np.zeros(SLOTS, np.int64)
         self.numbers = self.frame.view(np.float64)
         places = [address(self.frame), 0, 0, 0, 0]
-        self.starts = []  # where each argument stands
+        self.starts = []  # the place of each argument
         for array in arguments:
             self.starts.append(len(places))
             places += [address(array), *([array.shape[1]] if array.ndim == 2 else [])]

@@ -1,14 +1,14 @@
-"""One update of plain arrays as one pass over memory: every elementwise rule, fused from the text that NumPy runs.
+"""One update of plain arrays as one pass over workspace: every elementwise rule, fused from the text that NumPy runs.
 
 The graph is traced over vectors of one element. What has their shape is computed for each element; what is a single
-number (the powers of the step, a state that all elements share) once before. All gradients are looked at before the
-first parameter is written, so that one that is not finite leaves everything as it was; where the caller answers for
-them, they are looked at on the way.
+number (the powers of the step, a state that all elements share) once, before the loop. All gradients are checked before
+the first parameter is written, so that one that is not finite leaves everything as it was; if the caller can undo the
+update, they are checked during it.
 
-Large arrays are cut into parts, and every thread takes the next one that nobody has taken: the thread that calls begins
-at once, the others come when they wake. When all parts have been looked at, they are updated from the last one to the
-first, since the gradients seen last may still be in the cache. A helping thread that is done looks out for the next
-update for a moment before it sleeps: to wake it takes as long as a hundred thousand numbers do.
+Large arrays are cut into parts, and every thread takes the next part that no other has taken: the calling thread begins
+at once, the workers join when they wake. When all parts have been checked, they are updated from the last one to the
+first, since the gradients read last may still be in the cache. A worker that is done spins for a moment, waiting for
+the next update, before it sleeps: to wake it takes as long as to update a hundred thousand numbers.
 """
 
 from __future__ import annotations
@@ -30,27 +30,25 @@ from koubai.execute.elements import Unsuitable, filled
 from koubai.execute.ir import BOOL, TAGS, Code, Function, Value
 from koubai.execute.llvm import KINDS, has_code, module
 from koubai.execute.lower import lowered
-from koubai.execute.native import expand, fingerprint, frontier
+from koubai.execute.native import expand, fingerprint, loop_invariant
 from koubai.graph.graph import LEAVES, Graph
 from koubai.graph.ops import OPS
 
-__all__ = ["PIECE", "THREADED", "Memory", "Update"]
+__all__ = ["PIECE", "THREADED", "Update", "Workspace"]
 
-THREADED = 2**18  # numbers from which on a second thread is worth its hand-over
-PART = 2**15  # numbers in a part, at least …
-PARTS = 32  # … and parts for each thread, at most
+THREADED = 2**18  # numbers from which on a second thread pays
+PART = 2**15  # numbers in a part, at least
+PARTS = 32  # parts for each thread, at most
 REGISTER = 64  # bytes
-PIECE = 4  # numbers that describe one array: the addresses of x and g, where its part of the state begins, its size
-_PIECES, _COUNT, _STATES, _SHARED, _TABLE, _TOTAL, _LOOK = range(7)  # in a block
-MEETING = 6  # numbers that threads share: parts begun to look at, looked at, is one bad?, begun to update, updated,
-# and was one bad that was updated?
+PIECE = 4  # numbers that describe one array: the addresses of x and g, the offset of its state, its size
+_PIECES, _COUNT, _STATES, _SHARED, _TABLE, _TOTAL, _CHECK = range(7)  # in a block
+# counters that threads share: checks begun, checks done, 1 if one failed, updates begun, updates done, 1 if one failed
+BARRIER = 6
+_DIVIDE = OPS["divide"]
 
 
-_BROADCAST, _ZEROS, _DIVIDE = (OPS[name] for name in ("broadcast_to", "zeros", "divide"))
-
-
-class Memory:
-    """What an update reads and writes: where the arrays lie, the state, and the numbers that all elements share.
+class Workspace:
+    """What an update reads and writes: the arrays, the state, and the numbers that all elements share.
 
     pieces: (arrays, PIECE) integers. pointers: the address of the states' addresses. shared: the states that are single
     numbers, in one vector. numbers: t, lr and fun, to be set before each update.
@@ -64,18 +62,18 @@ class Memory:
             [address(pieces), len(pieces), pointers, address(shared), address(self.table), self.total, 1]
         )
         self.block = address(self._block)  # one pointer is passed instead of all of these
-        self.look = True
+        self.check = True
 
-    def ask(self, look: bool) -> None:
-        """Say whether all gradients are to be looked at before anything is written."""
-        self.look = look
-        self._block[_LOOK] = look
+    def set_check(self, check: bool) -> None:
+        """Set whether all gradients are checked before anything is written."""
+        self.check = check
+        self._block[_CHECK] = check
 
 
 class Update:
     """The code of an update. Inputs of the graph: x, g, t, lr, fun, *state; outputs: x, *state, for x of shape (1,).
 
-    shared: which arrays of the state are single numbers. Raises Unsuitable where the rule is not elementwise.
+    shared: which arrays of the state are single numbers. Raises Unsuitable if the rule is not elementwise.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -86,8 +84,9 @@ class Update:
         if self.kind not in TAGS:
             raise Unsuitable(f"parameters of {dtype}")
         for node in nodes:
-            if node.op not in (*LEAVES, _BROADCAST, _ZEROS) and not node.op.elementwise:
-                raise Unsuitable(f"{node.op.name} looks at more than one element")
+            op = node.op
+            if op not in LEAVES and not (op.elementwise or op.spreads or op.fills is not None):
+                raise Unsuitable(f"{node.op.name} needs more than one element")
         self.graph = graph
         states = [nodes[i] for i in graph.inputs[5:]]
         self.shared = [node.shape == () for node in states]
@@ -96,10 +95,10 @@ class Update:
         if any(nodes[i].dtype != dtype for i in (*graph.inputs[5:], *graph.outputs)):
             raise Unsuitable("a state of another dtype")
         self.varying = [True, True, False, False, False, *(not shared for shared in self.shared)]
-        self.uniform = frontier(graph, self.varying)
-        self.kinds = [KINDS.get(nodes[i].dtype, "double") for i in self.uniform]
+        self.invariant = loop_invariant(graph, self.varying)
+        self.kinds = [KINDS.get(nodes[i].dtype, "double") for i in self.invariant]
         self.lanes = REGISTER // np.dtype(dtype).itemsize
-        self.table = len(self.uniform) + sum(self.shared)  # then t, lr and fun
+        self.table = len(self.invariant) + sum(self.shared)  # then t, lr and fun
         loaded = library.load(b"update" + fingerprint(graph), self._text)
         self.library = loaded
         pointer, whole = ctypes.c_void_p, ctypes.c_int64
@@ -114,50 +113,50 @@ class Update:
 
     # -- running ------------------------------------------------------------------------------------------------------
 
-    def run(self, memory: Memory) -> bool:
-        """Update every piece. False: a gradient is not finite; where they were looked at before, nothing was done."""
-        total = memory.total
+    def run(self, workspace: Workspace) -> bool:
+        """Update every piece. False: a gradient is not finite; if they were checked first, nothing was done."""
+        total = workspace.total
         threads = library.processors() if total >= THREADED else 1
         if threads == 1 or not _one_at_a_time.acquire(blocking=False):
-            return self.whole(memory.block)  # type: ignore[no-any-return]
+            return self.whole(workspace.block)  # type: ignore[no-any-return]
         try:
-            self._prepare(memory.block)
+            self._prepare(workspace.block)
             size = -(-max(PART, -(-total // (threads * PARTS))) // 1024) * 1024
             parts = -(-total // size)
-            meeting = np.zeros(MEETING, np.int64)
-            if not memory.look:
-                meeting[:2] = parts
-            task = memory.block, address(meeting), parts, size, total
-            helpers = _helpers(threads - 1)
+            barrier = np.zeros(BARRIER, np.int64)
+            if not workspace.check:
+                barrier[:2] = parts
+            task = workspace.block, address(barrier), parts, size, total
+            workers = _workers(threads - 1)
             try:
-                for helper in helpers:
-                    helper.call(self._share_address, task, (self, memory, meeting))
+                for worker in workers:
+                    worker.call(self._share_address, task, (self, workspace, barrier))
                 done: bool = self._share(*task)
             finally:
-                for helper in helpers:
-                    helper.dismiss()
+                for worker in workers:
+                    worker.dismiss()
         finally:
             _one_at_a_time.release()
-        if done or not memory.look:
+        if done or not workspace.check:
             count = sum(self.shared)
-            memory.shared[:count] = memory.table[len(self.uniform) : len(self.uniform) + count]
+            workspace.shared[:count] = workspace.table[len(self.invariant) : len(self.invariant) + count]
         return done
 
     # -- the text -----------------------------------------------------------------------------------------------------
 
     def _text(self) -> str:
         return module(
-            self._write_prepare(), self._write_finite(), self._write_step(), self._write_look(), self._write_make(),
+            self._write_prepare(), self._write_finite(), self._write_step(), self._write_check(), self._write_make(),
             self._write_whole(), _rest(), self._write_share(),
         )  # fmt: skip
 
     def _write_prepare(self) -> Function:
-        """prepare(block): bring what all elements need, and the new shared states, into the table."""
+        """prepare(block): compute what all elements need, and the new shared states, into the table."""
         graph = self.graph
         code = Function("prepare", "void", ["block"], apart=False)
         shared, table = (_word(code.arguments[0], k, "ptr") for k in (_SHARED, _TABLE))
         new = [i for i, alike in zip(graph.outputs[1:], self.shared, strict=True) if alike]
-        part = Graph(graph.nodes, graph.inputs, [*self.uniform, *new])
+        part = Graph(graph.nodes, graph.inputs, [*self.invariant, *new])
         scalars = [code.load(table, self.table + k, "double") for k in range(3)]
         nothing = filled((1,), [code.constant(0.0, self.kind)])
         states: list[Any] = []
@@ -172,18 +171,18 @@ class Update:
         return code
 
     def _write_finite(self) -> Function:
-        """finite(g, begin, end): are these all finite?"""
+        """finite(g, begin, end): return whether these are all finite."""
         code = Function("finite", BOOL, ["g", ("i64", "begin"), ("i64", "end")])
         g, begin, end = code.arguments
 
         def body(lanes: int, index: Value, bad: Value) -> Value:
             return _or_not_finite(bad, code.load(g, index, self.kind, lanes, self.align))
 
-        code.ret(~self._strips(code, begin, end, 4, [body], code.constant(0, "i32")))
+        code.ret(~self._vector_loop(code, begin, end, 4, [body], code.constant(0, "i32")))
         return code
 
     def _write_step(self) -> Function:
-        """step(piece, states, table, begin, end): the new x and states of these elements of one array. Is g finite?"""
+        """step(piece, states, table, begin, end): update these elements of one array; return whether g is finite."""
         graph, kind = self.graph, self.kind
         names = ["piece", "states", "table", ("i64", "begin"), ("i64", "end")]
         code = Function("step", BOOL, names, apart=False)  # type: ignore[arg-type]
@@ -194,7 +193,7 @@ class Update:
             base = _word(places, k, "ptr")
             pointers.append(base if shared else code.at(base, start, kind))
         table = [code.load(numbers, k, "double") for k in range(self.table + 3)]
-        known = {i: filled((), [code.cast(v, k)]) for i, v, k in zip(self.uniform, table, self.kinds, strict=False)}
+        known = {i: filled((), [code.cast(v, k)]) for i, v, k in zip(self.invariant, table, self.kinds, strict=False)}
         alike = [code.load(p, 0, kind) if shared else None for p, shared in zip(pointers, self.shared, strict=True)]
         kept = [i for i, shared in zip(graph.outputs[1:], self.shared, strict=True) if not shared]
         part = Graph(graph.nodes, graph.inputs, [graph.outputs[0], *kept])
@@ -210,7 +209,7 @@ class Update:
             shared = known | {i: filled((), [code.constant(1.0, kind)]) for i in ones}
             results, _ = expand(code, part, [*vectors, *scalars, *states], _no_array, self.varying, shared)
             for pointer, result in zip(targets, results, strict=True):
-                code.store(code.spread(code.cast(result.ravel()[0], kind), lanes), pointer, index, self.align)
+                code.store(code.splat(code.cast(result.ravel()[0], kind), lanes), pointer, index, self.align)
             return _or_not_finite(bad, vectors[1][0])
 
         bodies, choice = [], code.constant(0, "i32")
@@ -221,21 +220,21 @@ class Update:
         for version in range(1 << len(divisors)):
             ones = [i for k, i in enumerate(divisors) if version >> k & 1]
             bodies.append(functools.partial(body, ones))
-        code.ret(~self._strips(code, begin, end, 1, bodies, choice))
+        code.ret(~self._vector_loop(code, begin, end, 1, bodies, choice))
         return code
 
     def _divisors(self) -> list[int]:
-        """Return the numbers of the table that elements are divided by: 1 - beta1**t is soon one, and costs nothing."""
+        """Return the numbers of the table that elements are divided by: once 1 - beta1**t is one, that is free."""
         nodes = self.graph.nodes
         found = {node.inputs[1] for node in nodes if node.op is _DIVIDE and node.shape}
-        return [i for i in self.uniform if i in found][:2]
+        return [i for i in self.invariant if i in found][:2]
 
-    def _write_look(self) -> Function:
-        """look(block, first, last): are the gradients of these elements, of all arrays together, finite?"""
-        return self._over("look", lambda code, _, *part: code.call("finite", BOOL, *part))
+    def _write_check(self) -> Function:
+        """check(block, first, last): return whether the gradients of these elements, over all arrays, are finite."""
+        return self._over("check", lambda code, _, *part: code.call("finite", BOOL, *part))
 
     def _write_make(self) -> Function:
-        """make(block, first, last): update these elements. Were their gradients finite?"""
+        """make(block, first, last): update these elements; return whether their gradients were finite."""
 
         def body(code: Function, piece: Value, _: Value, low: Value, high: Value) -> Value:
             states, table = (_word(code.arguments[0], k, "ptr") for k in (_STATES, _TABLE))
@@ -244,9 +243,9 @@ class Update:
         return self._over("make", body)
 
     def _over(self, name: str, body: Callable[..., Value]) -> Function:
-        """Loop over the arrays, with those elements of each that lie between first and last. Were all fine?
+        """Write a loop over the arrays, over those elements of each that are between first and last.
 
-        body(code, piece, g, low, high) does what is to be done with them.
+        body(code, piece, g, low, high) writes what is done with them, and returns whether all was well.
         """
         code = Function(name, BOOL, ["block", ("i64", "first"), ("i64", "last")], apart=False)
         block, first, last = code.arguments
@@ -263,33 +262,33 @@ class Update:
         return code
 
     def _write_whole(self) -> Function:
-        """whole(block): everything, where one thread does it."""
+        """whole(block): the whole update on one thread."""
         code = Function("whole", BOOL, ["block"], apart=False)
         (block,) = code.arguments
         total, zero = _word(block, _TOTAL), code.constant(0, "i64")
         shared, table = (_word(block, k, "ptr") for k in (_SHARED, _TABLE))
-        asked = _word(block, _LOOK).differs(0)
-        with code.when(asked), code.unless(code.call("look", BOOL, block, zero, total)):
+        checks = _word(block, _CHECK).differs(0)
+        with code.when(checks), code.unless(code.call("check", BOOL, block, zero, total)):
             code.ret(False)
         code.call("prepare", "void", block)
         made = code.call("make", BOOL, block, zero, total)
         for k in range(sum(self.shared)):
-            new = code.load(table, len(self.uniform) + k, "double")
+            new = code.load(table, len(self.invariant) + k, "double")
             code.store(code.cast(new, self.kind), shared, k)
-        code.ret(made | asked)  # what was found finite before is told as that
+        code.ret(made | checks)  # they were found finite before
         return code
 
     def _write_share(self) -> Function:
-        """share(block, meeting, parts, size, total): take parts as long as there are any, until all is done.
+        """share(block, barrier, parts, size, total): take parts as long as there are any, until all is done.
 
-        Nobody writes before all parts have been looked at and all gradients found finite.
+        No thread writes before all parts have been checked and all gradients found finite.
         """
         numbers = [("i64", name) for name in ("parts", "size", "total")]
-        code = Function("share", BOOL, ["block", "meeting", *numbers], apart=False)
-        block, meeting, parts, size, total = code.arguments
-        looks, looked, bad, makes, made, odd = (code.at(meeting, k, "i64") for k in range(MEETING))
+        code = Function("share", BOOL, ["block", "barrier", *numbers], apart=False)
+        block, barrier, parts, size, total = code.arguments
+        checks, checked, bad, makes, made, odd = (code.at(barrier, k, "i64") for k in range(BARRIER))
         one = code.constant(1, "i64")
-        asked = _word(block, _LOOK)
+        checks_first = _word(block, _CHECK)
 
         def do(name: str, part: Value, failed: Value) -> None:
             first = part * size
@@ -298,11 +297,11 @@ class Update:
                 _set(failed, one, "monotonic")
 
         with code.loop() as loop:
-            i = _counted(looks, "monotonic")
+            i = _counted(checks, "monotonic")
             loop.leave(unless=i < parts)
-            do("look", i, bad)
-            _counted(looked, "acq_rel")
-        _wait(code, lambda: _read(looked, "acquire") < parts)
+            do("check", i, bad)
+            _counted(checked, "acq_rel")
+        _wait(code, lambda: _read(checked, "acquire") < parts)
         with code.unless(_read(bad, "monotonic").equals(0)):
             code.ret(False)
         with code.loop() as loop:
@@ -311,14 +310,14 @@ class Update:
             do("make", parts - j - 1, odd)
             _counted(made, "release")
         _wait(code, lambda: _read(made, "acquire") < parts)
-        code.ret(_read(odd, "monotonic").equals(0) | asked.differs(0))
+        code.ret(_read(odd, "monotonic").equals(0) | checks_first.differs(0))
         return code
 
     @property
     def align(self) -> int:
         return 8 if self.kind == "double" else 4
 
-    def _strips(
+    def _vector_loop(
         self,
         code: Code,
         begin: Value,
@@ -329,12 +328,12 @@ class Update:
     ) -> Value:
         """Write a loop over begin … end in vectors, then element by element.
 
-        body(lanes, index, flag) returns the flag that it passes on; in the end it says whether any lane raised it.
+        body(lanes, index, flag) returns the flag for the next iteration; returned is whether any lane raised it.
         choice: which body the vectors take; single elements take the first.
         """
         lanes, step = self.lanes, unroll * self.lanes
         last = begin + code.binary("sdiv", end - begin, code.constant(step, "i64")) * step
-        raised = code.spread(code.constant(False, BOOL), lanes)
+        raised = code.splat(code.constant(False, BOOL), lanes)
         with code.switch(choice) as switch:
             for k, body in enumerate(bodies):
                 with switch.case(*[k][: k > 0]):
@@ -358,11 +357,11 @@ def _word(pointer: Value, k: int, kind: str = "i64") -> Value:
     return pointer.code.load(pointer.code.at(pointer, k, "i64"), 0, kind)
 
 
-# What threads share is read and written in one piece, and in an order that holds for all of them.
+# What threads share is read and written atomically.
 
 
 def _counted(place: Value, order: str) -> Value:
-    """Add one, and return what was there before."""
+    """Add one, and return the number before."""
     return place.code.fresh(f"atomicrmw add {place.typed}, i64 1 {order}", "i64")
 
 
@@ -381,7 +380,7 @@ def _exchanged(place: Value, before: int, after: int, order: str) -> Value:
 
 
 def _wait(code: Code, is_on: Callable[[], Value]) -> None:
-    """Wait for as long as this holds."""
+    """Write a loop that waits as long as this holds."""
     with code.loop(carried=[code.constant(0, "i64")]) as loop:
         loop.leave(unless=is_on())
         code.call("rest", "void", *loop.carried)
@@ -392,14 +391,14 @@ def _no_array(i: int) -> Any:
     raise Unsuitable("an array from outside")
 
 
-# -- helping threads --------------------------------------------------------------------------------------------------
+# -- workers ----------------------------------------------------------------------------------------------------------
 
-LOOKOUT = 50_000  # looks, some 50 µs in all, before a helping thread sleeps
-_ASLEEP, _IDLE, _CALLED, _BUSY = range(4)  # what a helper is, in the first word of its mail; then the task
+SPINS = 50_000  # reads of its mailbox, some 50 µs in all, before a worker sleeps
+_ASLEEP, _IDLE, _CALLED, _BUSY = range(4)  # a worker's state, the first word of its mailbox; the task follows
 
 
 def _rest() -> Function:
-    """rest(i): in a loop that waits, let another thread have this CPU now and then: perhaps the one that is awaited."""
+    """rest(i): in a loop that waits, yield this CPU now and then to another thread, perhaps the one that is awaited."""
     code = Function("rest", "void", [("i64", "i")], apart=False)
     if sys.platform != "win32":
         code.declared.add("declare i32 @sched_yield()")
@@ -410,61 +409,61 @@ def _rest() -> Function:
 
 
 def _serving() -> Function:
-    """serve(mail): do the tasks that come, until none has come for a while."""
-    code = Function("serve", "void", ["mail"], apart=False)
-    (mail,) = code.arguments
+    """serve(mailbox): do the tasks that come, until none has come for a while."""
+    code = Function("serve", "void", ["mailbox"], apart=False)
+    (mailbox,) = code.arguments
     zero = code.constant(0, "i64")
     with code.loop(carried=[zero]) as loop:
-        with code.unless(_read(mail, "acquire").equals(_CALLED)):
-            looks = loop.carried[0] + 1
-            with code.when(looks < LOOKOUT):
-                loop.again(looks)
-            with code.when(_exchanged(mail, _IDLE, _ASLEEP, "acq_rel monotonic")):
+        with code.unless(_read(mailbox, "acquire").equals(_CALLED)):
+            spins = loop.carried[0] + 1
+            with code.when(spins < SPINS):
+                loop.again(spins)
+            with code.when(_exchanged(mailbox, _IDLE, _ASLEEP, "acq_rel monotonic")):
                 loop.leave()
             loop.again(zero)
-        with code.when(_exchanged(mail, _CALLED, _BUSY, "acq_rel monotonic")):
-            share, block, meeting, *numbers = (_word(mail, k, "ptr" if k < 4 else "i64") for k in range(1, 7))
-            code.call(share.text, BOOL, block, meeting, *numbers)
-            _set(mail, code.constant(_IDLE, "i64"), "release")
+        with code.when(_exchanged(mailbox, _CALLED, _BUSY, "acq_rel monotonic")):
+            share, block, barrier, *numbers = (_word(mailbox, k, "ptr" if k < 4 else "i64") for k in range(1, 7))
+            code.call(share.text, BOOL, block, barrier, *numbers)
+            _set(mailbox, code.constant(_IDLE, "i64"), "release")
         loop.again(zero)
     code.ret()
     return code
 
 
 def _calling() -> list[Function]:
-    """call(mail) tells that there is a task, and returns what the helper was; dismiss(mail) waits until it has left."""
-    call = Function("call", "i64", ["mail"], apart=False)
-    call.ret(call.fresh(f"atomicrmw xchg ptr %mail, i64 {_CALLED} acq_rel", "i64"))
-    dismiss = Function("dismiss", "void", ["mail"], apart=False)
-    (mail,) = dismiss.arguments
-    with dismiss.unless(_exchanged(mail, _CALLED, _IDLE, "acq_rel acquire")):
-        _wait(dismiss, lambda: _read(mail, "acquire").equals(_BUSY))
+    """call(mailbox) announces a task, and returns the worker's state before; dismiss(mailbox) waits for it."""
+    call = Function("call", "i64", ["mailbox"], apart=False)
+    call.ret(call.fresh(f"atomicrmw xchg ptr %mailbox, i64 {_CALLED} acq_rel", "i64"))
+    dismiss = Function("dismiss", "void", ["mailbox"], apart=False)
+    (mailbox,) = dismiss.arguments
+    with dismiss.unless(_exchanged(mailbox, _CALLED, _IDLE, "acq_rel acquire")):
+        _wait(dismiss, lambda: _read(mailbox, "acquire").equals(_BUSY))
     dismiss.ret()
     return [call, dismiss]
 
 
-class _Helper:
-    """A thread that shares the updates of whoever holds `_one_at_a_time`."""
+class _Worker:
+    """A thread that shares the updates of the thread that holds `_one_at_a_time`."""
 
     def __init__(self) -> None:
-        self.library = library.load(b"helpers", lambda: module(_rest(), _serving(), *_calling()))
+        self.library = library.load(b"workers", lambda: module(_rest(), _serving(), *_calling()))
         serve, self._call, self._dismiss = (
             ctypes.CFUNCTYPE(result, ctypes.c_void_p)(self.library.address(name))
             for name, result in (("serve", None), ("call", ctypes.c_int64), ("dismiss", None))
         )
-        mail = np.zeros(7, np.int64)
-        self._place, self._words, self._wake = address(mail), mail.data, threading.Lock()
+        mailbox = np.zeros(7, np.int64)
+        self._place, self._words, self._wake = address(mailbox), mailbox.data, threading.Lock()
         self._wake.acquire()
 
-        def help() -> None:
+        def work() -> None:
             while True:
                 self._wake.acquire()
                 serve(self._place)
 
-        threading.Thread(target=help, name="koubai", daemon=True).start()
+        threading.Thread(target=work, name="koubai", daemon=True).start()
 
     def call(self, share: int, task: Sequence[int], kept: object) -> None:
-        """Have the task shared. kept: what must live as long as the helper may read it, whatever interrupts us."""
+        """Hand over the task. kept: what must live as long as the worker may read it, even if we are interrupted."""
         self._kept = kept
         words = self._words
         words[1] = share
@@ -473,17 +472,17 @@ class _Helper:
             self._wake.release()
 
     def dismiss(self) -> None:
-        """Return when the helper reads the task no more: it may not even have begun."""
+        """Return when the worker no longer reads the task: it may not even have begun."""
         self._dismiss(self._place)
 
 
-_team: list[_Helper] = []
+_team: list[_Worker] = []
 _one_at_a_time = threading.Lock()
 
 
-def _helpers(count: int) -> list[_Helper]:
+def _workers(count: int) -> list[_Worker]:
     while len(_team) < count:
-        _team.append(_Helper())
+        _team.append(_Worker())
     return _team[:count]
 
 

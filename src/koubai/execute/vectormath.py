@@ -1,9 +1,9 @@
 """exp, log, sin, pow and their kin as LLVM IR: straight-line arithmetic that works on a number or on a whole vector.
 
-How it goes, for every function: the argument is reduced to a small interval, a polynomial answers there, and the
+Every function works like this: the argument is reduced to a small interval, a polynomial is evaluated there, and the
 reduction is undone. The text is generated once from one body for every format and width, without branches, so that a
-lane of a vector has the same bits as the number alone. No fast-math flag stands anywhere. What LLVM has no vector for
-(a sine far out) is computed lane by lane inside a branch that other arguments never take.
+lane of a vector has the same bits as the number alone. There are no fast-math flags. What LLVM has no vector operation
+for (a sine far out) is computed lane by lane in a branch that other arguments never take.
 
 Methods: Cody and Waite, "Software Manual for the Elementary Functions", Prentice-Hall 1980 (arguments reduced with a
 constant in two or three parts); Payne and Hanek, "Radian reduction for trigonometric functions", SIGNUM 1983; Dekker,
@@ -223,7 +223,7 @@ class _Code(Function):
         self.helpers: set[str] = set()
 
     def constant(self, value: float, kind: str = "") -> Value:
-        return self.spread(super().constant(value, kind or self.form.floats), self.width)
+        return self.splat(super().constant(value, kind or self.form.floats), self.width)
 
     def fused(self, a: Operand, b: Value, c: Operand) -> Value:
         """a·b + c, rounded once if the processor can, else twice."""
@@ -299,7 +299,7 @@ _BODIES: dict[str, tuple[_Body, int, bool]] = {}
 
 
 def _function(name: str, arguments: int = 1, *, in_double: bool = False) -> Callable[[_Body], _Body]:
-    """Enter a function into the list. in_double: its float32 form computes in float64."""
+    """Add a function to the list. in_double: its float32 form computes in float64."""
 
     def register(body: _Body) -> _Body:
         _BODIES[name] = (body, arguments, in_double)
@@ -316,7 +316,7 @@ def symbol(name: str, dtype: str, width: int) -> str:
 def definitions(needed: Iterable[tuple[str, str, int]], *, fma: bool) -> str:
     """Return the IR text of functions, each given as (name, "f64" or "f32", width), with what they call.
 
-    The functions are internal; a `declare` stands on a line of its own. fma: the processor has fused multiply-add.
+    The functions are internal; a `declare` is on a line of its own. fma: the processor has fused multiply-add.
     """
     texts: dict[str, None] = {}
     helpers: set[str] = set()
@@ -629,7 +629,7 @@ def _turns(fma: bool) -> tuple[str, frozenset[str]]:
     nothing; the next 192 make an integer W, and a·2/π mod 4 is M·W/2^190 mod 4.
     """
     words = [0, *(_TWO_OVER_PI >> (1216 - 64 * (i + 1)) & (2**64 - 1) for i in range(19))]
-    # Rarely run, so not worth the time of optimising it.
+    # Rarely run, so it isn't optimised.
     attributes = "noinline optnone cold nounwind "
     c = _Code(("kb.turns", "void", ["buffer", ("i64", "count")]), _FORMATS["f64"], 1, fma, attributes)
     buffer, count = c.arguments
@@ -865,7 +865,7 @@ def _cbrt(c: _Code, x: Value) -> Value:
 
 @_function("hypot", 2, in_double=True)
 def _hypot(c: _Code, a: Value, b: Value) -> Value:
-    """√(a² + b²), the greater of them scaled to lie near 1 where it is huge or tiny."""
+    """√(a² + b²), scaled so that the greater is near 1 if it is huge or tiny."""
     a, b = abs(a), abs(b)
     above = a > b
     x, y = c.select(above, a, b), c.select(above, b, a)

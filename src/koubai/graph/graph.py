@@ -82,6 +82,7 @@ class Node(NamedTuple):
         return stored_name(self.where) if self.where else None
 
 
+_make = tuple.__new__
 new_node: Callable[[Any], Node] = functools.partial(tuple.__new__, Node)  # Node's own constructor takes twice as long
 
 
@@ -126,8 +127,9 @@ class Graph:
     guards: the looks at values on which the path depends; kinks: the kinks that the traced point sits on.
     """
 
-    __slots__ = ("forms", "guards", "inputs", "kinks", "name", "nodes", "outputs", "table")
+    __slots__ = ("forms", "guards", "inputs", "kinks", "name", "nodes", "operations", "outputs", "table")
     forms: tuple[Any, ...]  # (shape, dtype) of each node; of a Python number its type stands for the dtype
+    operations: int | None  # elements that it computes, once somebody has counted them
     table: list[Calls]  # of its nodes, for one derivative to take and go on with; empty where nobody kept it
 
     def __init__(
@@ -148,6 +150,7 @@ class Graph:
         self.guards = tuple(guards)
         self.kinks = tuple(kinks)
         self.name = name if name.isidentifier() and not keyword.iskeyword(name) else "f"
+        self.operations = None
         self.table = []
         self.check(known, forms)
 
@@ -155,8 +158,8 @@ class Graph:
         """Raise CompileError unless order, shapes and dtypes are consistent.
 
         known: a graph, or a trace, which checks what it records; as far as this graph begins with the same nodes, they
-        need no other look. given: the forms of the first nodes, where these are such nodes with other numbers: of
-        them only the order is looked at.
+        need no other look. given: the forms of the first nodes, where these are such nodes with other numbers, in
+        order.
         """
         nodes = self.nodes
         forms: list[Any] = []  # of the nodes before the one looked at
@@ -171,12 +174,7 @@ class Graph:
                 else:
                     self.table = [known.table]
                     known.table = defaultdict(dict)  # what it records from now on is not in this graph
-        first = len(forms)
-        forms += given[first:]
-        for i in range(first, len(forms)):
-            inputs = nodes[i][1]
-            if inputs and not 0 <= min(inputs) <= max(inputs) < i:
-                raise _disorder(i, nodes[i][0], inputs)
+        forms += given[len(forms) :]
         for op, inputs, params, shape, dtype, _ in nodes[len(forms) :]:
             i = len(forms)
             form = (shape, dtype if dtype is not None else type(params["value"]))
@@ -225,12 +223,21 @@ class Graph:
         kept = list(nodes[:first])
         place = new.__getitem__
         for i in range(first, len(nodes)):
-            new.append(len(kept))
             if needed[i]:
                 op, used, params, shape, dtype, where = node = nodes[i]
-                if used:
-                    node = new_node((op, tuple(map(place, used)), params, shape, dtype, where))
+                if len(used) == 2:  # as most have
+                    j, k = used
+                    if not (0 <= j < i and 0 <= k < i):
+                        raise _disorder(i, op, used)
+                    node = _make(Node, (op, (new[j], new[k]), params, shape, dtype, where))
+                elif used:
+                    if min(used) < 0 or max(used) >= i:
+                        raise _disorder(i, op, used)
+                    node = _make(Node, (op, tuple(map(place, used)), params, shape, dtype, where))
+                new.append(len(kept))
                 kept.append(node)
+            else:
+                new.append(len(kept))
             if ends:
                 nodes[i] = None  # type: ignore[index]
         return cls(

@@ -32,7 +32,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import EllipsisType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -97,7 +97,8 @@ class Op:
     not available.
         It may raise ArithmeticError or ValueError where NumPy gives inf or nan.
     out: ``call`` is a ufunc, so that it takes a third argument to write into. into: where it is none, ``into(result,
-    *inputs, **params)`` writes into a C-contiguous array, whatever that held, without large arrays on its way.
+    *inputs, **params)`` writes into a C-contiguous array, whatever that held, without large arrays on its way. Of an
+    elementwise row without conditions, that may be an input.
     view: the result shares memory with input 0.
     domain: an interval for each input, from which tests sample; examples: (input shapes, params) to test.
     kink: ``kink(y, *inputs, **params)`` is true (somewhere) where the derivative jumps.
@@ -108,13 +109,20 @@ class Op:
     row itself. With it, a row needs no other code to be fast everywhere. It may return None.
     reduces: the monoid of a reduction (params: axis, keepdims). runs: that of a running one (axis). finds: that whose
     choice along an axis the row returns the place of (axis); its neutral element is the worst there is.
-    moves: it only moves elements of its inputs, fills in zeros, or adds elements to others. But for the last, ``call``
+    moves: it only moves elements of its inputs, fills an array, or adds elements to others. But for the last, ``call``
     takes arrays of any objects.
+    Of rows that move: index: "reads", "sets" or "adds": the elements of input 0 that params["index"] chooses are read,
+    set to those of input 1, or have these added; the last inputs are the arrays in its holes. fills: the finite number
+    that the result is full of, whatever the inputs hold. reshapes: the result has the input's elements in the same
+    order, in another shape. spreads: it has each of them in several places.
+    converts: the result is the input in params["dtype"].
     conditions: so many of the first inputs count as truth values.
     exact: executors and NumPy give the same bits for the same operands.
     bound: ``bound(*ranges)`` is what no |element| of the result exceeds, where it is finite for finite inputs; None:
     nothing is known, but that moved elements are no larger than before.
     method: the method of arrays that does the same, given the params in their order, and is faster to call.
+    ufunc: of what is none itself, ``ufunc(number)`` returns the one that does the same to arrays where the last input
+    is this number; None: it is not known. It takes as many of the first inputs as it has.
     """
 
     name: str
@@ -141,6 +149,12 @@ class Op:
     exact: bool = False
     bound: Callable[..., float] | None = None
     method: str | None = None
+    index: Literal["", "reads", "sets", "adds"] = ""
+    fills: float | None = None
+    reshapes: bool = False
+    spreads: bool = False
+    converts: bool = False
+    ufunc: Callable[[Any], Any] | None = None
 
     @property
     def reduction(self) -> Callable[..., Any] | None:
@@ -283,6 +297,8 @@ def _elementwise(
     conditions: int = 0,
     exact: bool = False,
     bound: Callable[..., float] | None = None,
+    into: Callable[..., None] | None = None,
+    ufunc: Callable[[Any], Any] | None = None,
 ) -> None:
     is_ufunc = isinstance(call, np.ufunc)
     add_row(
@@ -300,6 +316,8 @@ def _elementwise(
             conditions=conditions,
             exact=exact,
             bound=bound,
+            into=into,
+            ufunc=ufunc,
         )
     )
 
@@ -412,6 +430,13 @@ _elementwise(
     exact=True,
     bound=_divide_bound,
 )
+
+
+def _power_ufunc(exponent: Any) -> Any:
+    """Return what NumPy's operator takes for arrays."""
+    return {2: np.square, 0.5: np.sqrt, -1: np.reciprocal, 1: np.positive}.get(exponent, np.power)
+
+
 _elementwise(
     _power,
     _power_base,
@@ -422,6 +447,7 @@ _elementwise(
     scalar="power({0}, {1})",
     kink=_power_kink,
     bound=_power_bound,
+    ufunc=_power_ufunc,
 )
 
 
@@ -731,6 +757,19 @@ _elementwise(
     kink=lambda y, a, b: np.any(a == 0),
     exact=True,
 )
+
+
+_copy: Any = np.copyto
+
+
+def _where_into(result: Any, c: Any, a: Any, b: Any) -> None:
+    if isinstance(c, np.ndarray) and c.ndim:
+        _copy(result, b)
+        _copy(result, a, where=c)
+    else:
+        _copy(result, a if c else b)
+
+
 _elementwise(
     lambda c, a, b: np.where(c, a, b),
     None,
@@ -743,11 +782,16 @@ _elementwise(
     conditions=1,
     exact=True,
     bound=lambda c, a, b: max(a.largest, b.largest),
+    into=_where_into,
 )
 
 
 def _astype(x: Any, *, dtype: np.dtype[Any]) -> Any:
     return x.astype(dtype) if isinstance(x, np.ndarray | np.generic) else dtype.type(x)
+
+
+def _astype_into(result: Any, x: Any, *, dtype: np.dtype[Any]) -> None:
+    _copy(result, x, "unsafe")
 
 
 add_row(
@@ -761,6 +805,8 @@ add_row(
         examples=((((3,),), {"dtype": np.dtype(np.float64)}),),
         exact=True,
         bound=_same_bound,
+        converts=True,
+        into=_astype_into,
     )
 )
 
@@ -1122,6 +1168,7 @@ add_row(
         "getitem",
         _getitem,
         _getitem_vjp,
+        index="reads",
         code=lambda y, args, params: f"{y} = {args[0]}[{params['index'].text(args[1:])}]",
         moves=True,
         exact=True,
@@ -1139,6 +1186,7 @@ add_row(
         "setitem",
         _setitem,
         _setitem_vjp,
+        index="sets",
         shape=lambda x, *rest, index: x,
         dtype=lambda x, *rest: x,
         code=lambda y, args, params: f"{y} = np.array({args[0]}); {y}[{params['index'].text(args[2:])}] = {args[1]}",
@@ -1166,6 +1214,7 @@ add_row(
         "add_at",
         _add_at,
         _add_at_vjp,
+        index="adds",
         shape=lambda x, *rest, index: x,
         dtype=lambda x, *rest: x,
         code=_add_at_code,
@@ -1183,6 +1232,7 @@ add_row(
         shape=lambda *, shape, dtype: shape,
         code=lambda y, args, params: f"{y} = np.zeros({params['shape']}, np.{params['dtype'].name})",
         moves=True,
+        fills=0,
         exact=True,
         bound=lambda: 0.0,
     )
@@ -1202,6 +1252,7 @@ add_row(
         code=lambda y, args, params: f"{y} = np.reshape({args[0]}, {params['shape']})",
         view=True,
         moves=True,
+        reshapes=True,
         exact=True,
         method="reshape",
         domain=(ANY,),
@@ -1242,6 +1293,7 @@ add_row(
         code=lambda y, args, params: f"{y} = np.broadcast_to({args[0]}, {params['shape']})",
         view=True,
         moves=True,
+        spreads=True,
         exact=True,
         domain=(ANY,),
         examples=((((3,),), {"shape": (2, 3)}), (((2, 1),), {"shape": (2, 3)}), (((),), {"shape": (2,)})),
@@ -1256,6 +1308,10 @@ def _cuts(g: Any, shapes: Sequence[Shape], *, axis: int) -> Callable[[int], Any]
 
 def _concatenate_vjp(i: int, g: Any, y: Any, *parts: Any, axis: int) -> Any:
     return _cuts(g, [part.shape for part in parts], axis=axis)(i)
+
+
+def _concatenate_into(result: Any, *parts: Any, axis: int) -> None:
+    np.concatenate(parts, axis, result)
 
 
 def _concatenate_shape(*parts: Shape, axis: int) -> Shape:
@@ -1273,6 +1329,7 @@ add_row(
         domain=(ANY, ANY, ANY),
         examples=((((2,), (3,)), {"axis": 0}), (((2, 1), (2, 2), (2, 1)), {"axis": 1})),
         parts=_cuts,
+        into=_concatenate_into,
         moves=True,
         exact=True,
     )

@@ -9,6 +9,7 @@ is then written down, at a fifth of the price of going through the rules again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from operator import add
@@ -22,6 +23,7 @@ from koubai.graph.tracer import Trace
 __all__ = ["Backwards", "Forwards"]
 
 _LEAST = 12  # periods for which it is worth a look
+_LONG = 500  # nodes, of fewer of which it is soon seen that there is no loop among them
 _WIDEST = 4000  # nodes of a period
 _ANCHORS, _SAME, _WAYS = 32, 3, 8  # nodes from which a period is looked for, those of one place, and lengths tried
 _MULTIPLES = 16  # periods that may be taken as one
@@ -45,6 +47,8 @@ def _stretches(nodes: Sequence[Node], carries: Sequence[bool]) -> list[_Stretch]
     found: list[_Stretch] = []
     tried: dict[tuple[int, int], int] = {}
     end = len(nodes) - 1
+    if len(nodes) < _LONG and max(Counter([(id(node[0]), id(node[5])) for node in nodes]).values()) < _LEAST:
+        return found  # no node has as many of its kind as a loop has turns
     while end >= _LEAST and len(tried) < _ANCHORS:
         op, where = nodes[end][0], nodes[end][5]
         place = id(op), id(where)
@@ -86,6 +90,9 @@ def _first(nodes: Sequence[Node], carries: Sequence[bool], end: int, period: int
         if way is None:
             way = ways[i % period] = tuple([k - j for j, k in zip(inputs, others, strict=True)])
             if not {0, period}.issuperset(way):
+                return i + 1
+        elif len(way) == 2:  # as most have
+            if inputs[0] + way[0] != others[0] or inputs[1] + way[1] != others[1]:
                 return i + 1
         elif tuple(map(add, inputs, way)) != others:
             return i + 1
@@ -160,8 +167,12 @@ class _Turns:
         """Write down what so many more periods come to."""
         nodes, forms, turn, outside = self.trace.nodes, self.trace.forms, self.turn, self.outside
         for k in range(1, count + 1):
+            inputs: tuple[int, ...]
             for n, (op, steps, taken, params, shape, dtype, where, form) in enumerate(self.pattern):
-                inputs = turn[n] = tuple(map(add, turn[n], steps))
+                if len(steps) == 2:  # as most have
+                    inputs = turn[n] = (turn[n][0] + steps[0], turn[n][1] + steps[1])
+                else:
+                    inputs = turn[n] = tuple(map(add, turn[n], steps))
                 if taken:
                     own = list(inputs)
                     for place, j in taken:

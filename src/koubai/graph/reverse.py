@@ -18,14 +18,14 @@ import numpy as np
 
 from koubai.errors import TraceError
 from koubai.graph.careful import live_after_unbroadcast, live_seed, part_of
-from koubai.graph.graph import INPUT, LEAVES, Calls, Graph, Node
+from koubai.graph.graph import INPUT, LEAVES, Graph, Node
 from koubai.graph.ops import OPS, Op, Shape, unbroadcast
 from koubai.graph.repeats import Backwards
 from koubai.graph.traced import Traced, current_node, new_traced, record, trace_of
 from koubai.graph.tracer import Trace, uncollected
 from koubai.graph.user_code import Where
 
-__all__ = ["Careful", "load", "pullback", "reverse"]
+__all__ = ["Careful", "carried", "load", "pullback", "reverse"]
 
 
 # the node that was differentiated, which operand, and the nodes of both cotangents in the new graph
@@ -210,17 +210,19 @@ def _real(dtype: np.dtype[Any] | None) -> bool:
 
 
 def load(trace: Trace, graph: Graph, targets: Sequence[int]) -> list[bool]:
-    """Continue ``trace`` where ``graph`` ended, so that the derivative shares its nodes.
-
-    Return of each node whether its cotangent is wanted.
-    """
+    """Continue ``trace`` where ``graph`` ended, so that the derivative shares its nodes; return what `carried` does."""
     trace.inputs = list(graph.inputs)
     trace.nodes = list(graph.nodes)
     trace.forms = list(graph.forms)
     try:
         trace.table = graph.table.pop()  # one step, so that no two derivatives take the same
     except IndexError:
-        trace.table = _calls(graph.nodes)
+        trace.table = _Calls(graph.nodes)
+    return carried(graph, targets)
+
+
+def carried(graph: Graph, targets: Sequence[int]) -> list[bool]:
+    """Return of each node whether its derivative by the nodes in ``targets`` is wanted."""
     carries = [False] * len(graph.nodes)
     for i in targets:
         carries[i] = _real(graph.nodes[i].dtype)
@@ -233,12 +235,19 @@ def load(trace: Trace, graph: Graph, targets: Sequence[int]) -> list[bool]:
     return carries
 
 
-def _calls(nodes: Sequence[Node]) -> Calls:
-    table: Calls = defaultdict(dict)
-    for i, (op, inputs, params, *_) in enumerate(nodes):
-        if op not in LEAVES:
-            table[op][(inputs, *params.values()) if params else inputs] = i
-    return table
+class _Calls(defaultdict[Op, dict[Any, int]]):
+    """The calls of a graph's nodes, found for a primitive when it is asked for."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        super().__init__(dict)
+        self.nodes = nodes
+
+    def __missing__(self, op: Op) -> dict[Any, int]:
+        found = self[op] = {}
+        for i, (other, inputs, params, *_) in enumerate(self.nodes if op not in LEAVES else ()):
+            if other is op:
+                found[(inputs, *params.values()) if params else inputs] = i
+        return found
 
 
 def _joined(total: Traced, part: Traced) -> Traced:

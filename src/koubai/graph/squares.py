@@ -6,6 +6,7 @@ means and sums of such sums included. Nothing is guessed: what is not plainly a 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,47 +16,61 @@ import numpy as np
 from koubai.errors import TraceError
 from koubai.graph.graph import CONSTANT, Graph
 from koubai.graph.ops import OPS
-from koubai.graph.reverse import load
+from koubai.graph.reverse import carried, load
 from koubai.graph.traced import Traced, current_node, new_traced, record
 from koubai.graph.tracer import Trace
 
-__all__ = ["residuals"]
+__all__ = ["Squares"]
 
 _USE = "take another optimizer, LBFGS say"
 # the same numbers in another order, or some of them: what holds of each element holds of theirs
 _REARRANGING = ("reshape", "transpose", "getitem", "broadcast_to", "flip", "astype")
 
 
-def residuals(graph: Graph, active: Sequence[int]) -> Graph:
-    """Return the graph of one vector r, such that the graph's one output is r·r, but for what does not depend on x.
+class Squares:
+    """The squares of which a graph's one output is the sum, but for what does not depend on x.
 
-    active: the positions in ``graph.inputs`` of x. Raises TraceError where the output is no sum of squares; where a
-    weight read from outside is negative, r is NaN.
+    active: the positions in ``graph.inputs`` of x. size: how many they are. Raises TraceError where the output is no
+    sum of squares; where a weight read from outside is negative, the residuals are NaN.
     """
-    trace = Trace(concrete=False, name=graph.name)
-    carries = load(trace, graph, [graph.inputs[k] for k in active])
-    values = [
-        node.params["value"] if node.dtype is None else new_traced(trace, i, None, node.shape, node.dtype)
-        for i, node in enumerate(graph.nodes)
-    ]
-    found = _Squares(graph, values, carries)
-    with np.errstate(all="ignore"):
-        parts = [
-            record(OPS["reshape"], (part,), {"shape": (math.prod(part.shape),)})
-            for part in found.total(graph.outputs[0])
-        ]
-        if not parts:
+
+    def __init__(self, graph: Graph, active: Sequence[int]) -> None:
+        self._reader = _Reader(graph, [graph.inputs[k] for k in active])
+        with np.errstate(all="ignore"):
+            self._parts = self._reader.total(graph.outputs[0])
+        if not self._parts:
             raise TraceError("f does not depend on x", _USE)
-        joined = parts[0] if len(parts) == 1 else record(OPS["concatenate"], tuple(parts), {"axis": 0})
-    outputs = [current_node(joined)]
-    return Graph.pruned(trace.nodes, trace.inputs, outputs, graph.guards, (), graph.name, trace)
+        self.size = sum(math.prod(part.shape) for part in self._parts)
+
+    def residuals(self) -> Graph:
+        """Return the graph of one vector r, such that the output is r·r."""
+        graph, trace = self._reader.graph, self._reader.trace
+        with np.errstate(all="ignore"):
+            parts = [record(OPS["reshape"], (part,), {"shape": (math.prod(part.shape),)}) for part in self._parts]
+            joined = parts[0] if len(parts) == 1 else record(OPS["concatenate"], tuple(parts), {"axis": 0})
+        outputs = [current_node(joined)]
+        return Graph.pruned(trace.nodes, trace.inputs, outputs, graph.guards, (), graph.name, trace)
 
 
-class _Squares:
-    """Reads a graph backwards from its output."""
+class _Reader:
+    """Reads a graph backwards from its output. Most graphs are no sum of squares, which their last nodes tell."""
 
-    def __init__(self, graph: Graph, values: Sequence[Any], carries: Sequence[bool]) -> None:
-        self.nodes, self.values, self.carries = graph.nodes, values, carries
+    def __init__(self, graph: Graph, targets: Sequence[int]) -> None:
+        self.graph, self.nodes, self.carries = graph, graph.nodes, carried(graph, targets)
+        self._targets, self._seen = targets, dict[int, Any]()
+
+    @functools.cached_property
+    def trace(self) -> Trace:
+        trace = Trace(concrete=False, name=self.graph.name)
+        load(trace, self.graph, self._targets)
+        return trace
+
+    def value(self, i: int) -> Any:
+        """Return a node as the rules see it; a Python number is shown as it is."""
+        if i not in self._seen:
+            _, _, params, shape, dtype, _ = self.nodes[i]
+            self._seen[i] = params["value"] if dtype is None else new_traced(self.trace, i, None, shape, dtype)
+        return self._seen[i]
 
     def total(self, output: int) -> list[Traced]:
         """Return arrays whose squares, all added up, are node ``output``, but for a constant."""
@@ -63,7 +78,7 @@ class _Squares:
         waiting: list[tuple[int, Any]] = [(output, None)]  # nodes whose elements are added up, and their weight
         while waiting:
             i, weight = waiting.pop()
-            node, values = self.nodes[i], self.values
+            node = self.nodes[i]
             name, inputs = node.op.name, node.inputs
             if not self.carries[i]:
                 continue
@@ -79,14 +94,14 @@ class _Squares:
                 waiting.append((step[0], _times(weight, step[1])))
             elif name == "matmul" and node.shape == () and not all(self.carries[j] for j in inputs):
                 along, other = inputs if self.carries[inputs[0]] else reversed(inputs)
-                found += [_scaled(part, _times(weight, values[other])) for part in self.elements(along)]
+                found += [_scaled(part, _times(weight, self.value(other))) for part in self.elements(along)]
             elif (twice := self._product(i)) is not None:
                 found.append(_scaled(twice[0], _times(weight, twice[1])))
             elif (square := self._squared(i)) is not None and self.nodes[square].op.name == "norm":
                 length = self.nodes[square]
                 if length.params["p"] != 2:
                     raise self._none(i)
-                found.append(_scaled(values[length.inputs[0]], weight))
+                found.append(_scaled(self.value(length.inputs[0]), weight))
             else:
                 found += [_scaled(part, weight) for part in self.elements(i)]
         return found
@@ -101,13 +116,13 @@ class _Squares:
             return [_spread(part, node.shape) for j in inputs for part in self.elements(j)]
         if (square := self._squared(i)) is not None:
             base = self.nodes[square]
-            return [self.values[base.inputs[0] if base.op.name == "absolute" else square]]
+            return [self.value(base.inputs[0] if base.op.name == "absolute" else square)]
         if name == "multiply" and (same := self._same(*inputs)) is not None:
-            return [_scaled(self.values[same[0]], same[1])]
+            return [_scaled(self.value(same[0]), same[1])]
         if name in ("multiply", "divide", "negative", "subtract") and (step := self._weighted(i)) is not None:
             return [_scaled(_spread(part, node.shape), step[1]) for part in self.elements(step[0])]
         if name in _REARRANGING:
-            rest = tuple(self.values[j] for j in inputs[1:])
+            rest = tuple(self.value(j) for j in inputs[1:])
             return [record(node.op, (part, *rest), node.params) for part in self.elements(inputs[0])]
         raise self._none(i)
 
@@ -138,7 +153,7 @@ class _Squares:
             a, b = b, a
         if not self.carries[a] or self.carries[b] or (scalar and self.nodes[b].shape != ()):
             return None
-        return a, self.values[b] if name == "multiply" else 1.0 / self.values[b]
+        return a, self.value(b) if name == "multiply" else 1.0 / self.value(b)
 
     def _same(self, a: int, b: int) -> tuple[int, Any] | None:
         """Return the node that nodes ``a`` and ``b`` are constant multiples of, and the product of the two factors."""
@@ -165,7 +180,7 @@ class _Squares:
         a, b = (self._unshaped(j) for j in node.inputs)
         if (same := self._same(a, b)) is None:
             return None
-        return self.values[same[0]], same[1]
+        return self.value(same[0]), same[1]
 
     def _unshaped(self, i: int) -> int:
         """Return the vector that node ``i`` is but for its shape."""

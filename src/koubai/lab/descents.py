@@ -569,7 +569,7 @@ def _diagnosed(arguments: Arguments, cancelled: Cancelled) -> tuple[Answer, Any]
 
 
 def _changes(run: Run, change: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a remedy changes, as it stands in a specification."""
+    """Return what a remedy changes, as it is written in a specification."""
     changed: dict[str, Any] = {}
     for name, value in change.items():
         if name == "lr" and isinstance(run.optimizer, Optimizer):

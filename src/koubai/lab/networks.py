@@ -1,7 +1,7 @@
 """The asks of the network room: data in the plane, a training that goes on frame by frame, and a check of its gradient.
 
 A training is addressed by its specification and an epoch, and nothing else: the ones that are kept between two frames
-are a cache. Where none fits, the training is made anew from its seed, which gives the same bits.
+are a cache. If none fits, the training is run again from its seed, which gives the same bits.
 """
 
 from __future__ import annotations
@@ -818,7 +818,7 @@ def _at(spec: Specification, epoch: int, cancelled: Cancelled) -> Live:
 def diagnose(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any]:
     """Return `Run.diagnose` of the whole training up to an epoch: code, explanation, evidence and remedy.
 
-    It is made anew in one stretch, for at most eight seconds; epoch: how far that led.
+    It is run again in one go, for at most eight seconds; epoch: the last one reached.
     """
     fields = Fields(arguments)
     spec = Specification.read(fields.value("spec"))

@@ -109,7 +109,7 @@ def _refusal(error: Exception, lang: str = LANGUAGES[0]) -> dict[str, Any]:
     if isinstance(error, MemoryError | RecursionError):
         message = worded("it takes more memory than there is: make it smaller")
         return {"ok": False, "code": "limit", "message": told(message, lang)}
-    traceback.print_exception(error)  # a fault of the lab's own: whoever started it should see it
+    traceback.print_exception(error)  # the lab's own fault: shown to the user who started it
     return {"ok": False, "code": "internal", "message": f"{type(error).__name__}: {error}"[:500]}
 
 

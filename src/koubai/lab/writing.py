@@ -27,7 +27,7 @@ __all__ = [
 
 
 def flat_optimizer(optimizer: Optimizer) -> dict[str, Any]:
-    """Return an optimizer as it stands in a specification: what differs from the framework's defaults."""
+    """Return an optimizer as it is written in a specification: what differs from the framework's defaults."""
     described = describe_optimizer(optimizer)
     if isinstance(described, str):
         return {"name": type(optimizer).__name__}

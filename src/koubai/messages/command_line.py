@@ -59,7 +59,8 @@ def _translate(command: Any, lang: str, option: Any, context: Any) -> None:
     asks_help = command.get_help_option(context)
     for parameter in (*command.params, asks_help):
         if parameter is not None:
-            parameter.help = own.get(parameter.name, shared.get(parameter.name, parameter.help))
+            name = "help" if parameter is asks_help else parameter.name  # Click has other names for it
+            parameter.help = own.get(name, shared.get(name, parameter.help))
     if usage := texts.get("words", {}).get("USAGE"):
         _name_usage(command, usage)
     for name, below in getattr(command, "commands", {}).items():

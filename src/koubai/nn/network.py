@@ -127,7 +127,7 @@ class Network(Configurable):
                 hint = f"; write {layer.__name__}()" if isinstance(layer, type) else ""
                 raise InputError(f"layers[{i}] must be a Layer, got {layer!r}{hint}")
             if any(layer is other for other in self.layers[:i]):
-                raise InputError(f"layers[{i}] ({layer.name}) stands in the network twice; make another one")
+                raise InputError(f"layers[{i}] ({layer.name}) is in the network twice; make another one")
         if isinstance(loss, type) or not isinstance(loss, Loss):
             hint = f"; write {loss.__name__}()" if isinstance(loss, type) else ", such as kb.nn.CrossEntropy()"
             raise InputError(f"loss must be a Loss, got {loss!r}{hint}")

@@ -127,7 +127,18 @@ def surface(
         place: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.02)} if has_layout else {"loc": "upper left"}
         drawn.legend(**place, fontsize="small")
     find_fonts((text for text in drawn.findobj(Text) if isinstance(text, Text)), tell=True)
+    if ax is None:
+        _measure(drawn)
     return drawn  # type: ignore[no-any-return]
+
+
+def _measure(drawn: Any) -> None:
+    """Draw the picture once without a layout: before matplotlib 3.11 layouts must know where axes are drawn."""
+    figure = drawn.get_figure()
+    layout = figure.get_layout_engine()
+    figure.set_layout_engine("none")
+    figure.draw_without_rendering()
+    figure.set_layout_engine(layout)
 
 
 def _axes(ax: Any) -> Any:

@@ -14,7 +14,7 @@ from koubai.descent.many import PIECE, Batch, Many, Results, read_threads, share
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Status
 from koubai.errors import InputError
-from koubai.execute import lanes
+from koubai.execute import batched
 from koubai.parameters import FloatArray
 from koubai.search.minima import FEW, FoundMinimum, as_found, group, middle, nearest, read_box, signatures
 
@@ -288,7 +288,7 @@ class _Work:
 
     def _arrivals(self, ends: Many) -> tuple[Any, FloatArray, FloatArray]:
         """Return which starts have come to rest, where, and f there."""
-        rows = np.flatnonzero(self._places(ends.codes, ends.nfev, ends.fun) >= lanes.ELSEWHERE)
+        rows = np.flatnonzero(self._places(ends.codes, ends.nfev, ends.fun) >= batched.ELSEWHERE)
         return rows, ends.x.reshape(len(ends), -1)[rows], ends.fun[rows]
 
     def _places(self, codes: Any, nfev: Any, fun: FloatArray) -> Any:
@@ -296,7 +296,7 @@ class _Work:
         if self.batch.near is not None:
             return nfev
         rests = (codes == Many.code_of(Status.converged)) | (codes == Many.code_of(Status.stalled))
-        return np.where(rests & np.isfinite(fun), lanes.ELSEWHERE, lanes.AWAY)
+        return np.where(rests & np.isfinite(fun), batched.ELSEWHERE, batched.AWAY)
 
     def _all(
         self, minima: FloatArray, heights: FloatArray, progress: Callable[[int, int], None] | None
@@ -309,7 +309,7 @@ class _Work:
         reach = _reaches(minima, self.low, self.high)
         told = self.batch.near is not None and len(minima) <= FEW
         if told:
-            self.batch.known = lanes.Lanes.known(minima, reach, self.high - self.low)
+            self.batch.known = batched.BatchedDescents.known(minima, reach, self.high - self.low)
 
         def worker() -> Callable[[int, int], None]:
             flat = np.tile(self.around, (PIECE, 1))
@@ -321,7 +321,7 @@ class _Work:
                 self.write(flat, first, last)
                 descend(0, count)
                 part = result.first(count)
-                if not self.batch.is_search and part.codes.max() >= lanes.NONFINITE:
+                if not self.batch.is_search and part.codes.max() >= batched.NONFINITE:
                     with self.lock:
                         self.batch.finish(part, flat[:count])
                         raised.update({first + row: text for row, text in part.raised.items()})
@@ -335,7 +335,7 @@ class _Work:
                 own = label[first:last]
                 np.take(_CODES, part.codes, out=own)
                 np.copyto(own, places, where=places >= 0, casting="same_kind")
-                rows = np.flatnonzero(places == lanes.ELSEWHERE)
+                rows = np.flatnonzero(places == batched.ELSEWHERE)
                 if rows.size and len(minima) and not told:
                     number, distance = nearest(part.x[rows], minima, self.low, self.high)
                     known = distance <= reach[number]

@@ -341,7 +341,7 @@ def chance_of_lower(starts: int, found: int) -> float:
 
         chance = (w + 1) / (N - 1)        for N starts with w different ends;   1 if N ≤ w + 2
 
-    Boender and Rinnooy Kan take any number of minima and any shares of the starts for equally likely beforehand; then
+    Boender and Rinnooy Kan take any number of minima and any shares of the starts for equally likely a priori; then
     w (N - 1) / (N - w - 2) minima are expected, so many that the lowest of them is among those unseen with the chance
     above, if each may as well be the lowest. Lower minima mostly draw more starts than others, so it is on the safe
     side.

@@ -480,7 +480,7 @@ class _Metered(Objective):
 
 
 class _Limited:
-    """f with a limit of its calls that nothing passes: differences don't know beforehand how many they take."""
+    """f with a limit of its calls that is never exceeded: differences don't know in advance how many they take."""
 
     def __init__(self, f: Callable[..., Any], most: int) -> None:
         self.f, self.most, self.calls = f, most, 0

@@ -1,17 +1,17 @@
 """Many descents at once: the loop of one, with a start in each lane of a vector register.
 
-Blocks of `LANES` starts, or `FEWER`, take `CHUNK` steps at a time without a question between them; what tells whether
-a question would have been answered otherwise (f, the gradient or x not finite, or grown beyond the limit) is gathered
-on the way, and where it is, the chunk is done again with every question asked at every step. So a lane has the bits
-that it would have had alone, and its neighbours cost it nothing.
+Blocks of `LANES` starts, or `FEWER`, take `CHUNK` steps at a time without a check between them. What a check would have
+found (f, the gradient or x not finite, or grown beyond the limit) is accumulated on the way; if anything was wrong, the
+chunk is done again with all checks at every step. So a lane has the bits that it would have had alone, and its
+neighbours cost it nothing.
 
-Often x alone tells: from bounds on what each operation can make of its operands follows a box within which f stays
-below the limit and the gradient finite, so that f need not even be computed between two looks.
+Often checking x is enough: bounds on the results of all operations give a safe interval. While x is in it, f stays
+below the limit and the gradient finite, so f need not even be computed between two checks.
 
-A plain descent soon stands still to the last bit, or goes to and fro between two neighbouring numbers. Where a step
-depends on x and the state alone (the rate stays, and so does what the rule makes of t), whatever they were some steps
-ago, bit for bit, they will be again after as many: so once `PERIOD` steps have brought all lanes of a block back to
-where they were, all further whole periods are left out, and every bit is what it would be after them.
+A plain descent soon stops moving to the last bit, or alternates between two neighbouring numbers. If a step depends on
+x and the state alone (the rate is constant, and so is what the rule computes of t), a state that comes back bit for bit
+comes back again after as many steps. So once `PERIOD` steps have brought all lanes of a block back to where they were,
+all further whole periods are skipped, with the same bits.
 """
 
 from __future__ import annotations
@@ -30,29 +30,32 @@ from koubai.execute.elements import Unsuitable, filled, moved_inputs, split
 from koubai.execute.ir import BOOL, TAGS, Function, Loop, Value
 from koubai.execute.llvm import KINDS, has_code, module
 from koubai.execute.lower import lowered
-from koubai.execute.native import Captured, added, depends, expand, fingerprint, frontier
+from koubai.execute.native import Captured, added, depends, expand, fingerprint, loop_invariant
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, Graph, Node
 from koubai.graph.ops import Range
 
-__all__ = ["AWAY", "CONVERGED", "DIVERGED", "ELSEWHERE", "LANES", "MAX_STEPS", "NONFINITE", "REFUSED", "Lanes", "box"]
+__all__ = [
+    "AWAY", "CONVERGED", "DIVERGED", "ELSEWHERE", "LANES", "MAX_STEPS", "NONFINITE", "REFUSED", "BatchedDescents",
+    "safe_interval",
+]  # fmt: skip
 
-LANES = 32  # starts a block: four registers of eight doubles hide each other's latency …
-FEWER = 16  # … and two of them where more values are held from step to step than there are registers
+LANES = 32  # starts per block: four registers of eight doubles hide each other's latency …
+FEWER = 16  # … and two of them if more values are carried than there are registers
 REGISTER = 64  # bytes
-CHUNK = 64  # steps between two looks, where no tolerance is asked at each
-FAR = 900  # powers of two
-PERIOD = 8  # steps, a part of a chunk, after which lanes may be where they were: at rest, or in a circle of 2, 4 or 8
+CHUNK = 64  # steps between two checks, if no tolerance is checked at each
+FAR = 900  # numbers beyond 2**±FAR are divided, not multiplied by a reciprocal
+PERIOD = 8  # steps, a part of a chunk, after which lanes may be where they were: at rest, or in a cycle of 2, 4 or 8
 RUNNING, CONVERGED, DIVERGED, NONFINITE, MAX_STEPS, REFUSED = range(6)
 AWAY, ELSEWHERE = -2, -1  # a descent that has not come to rest, and one that has, but at no known point
 
 
-# -- how large can it become? -----------------------------------------------------------------------------------------
+# -- bounds on x ------------------------------------------------------------------------------------------------------
 
 BIG = 1e30  # from here on a number might overflow in what follows, in float32 at least
 
 
 def _largest(graph: Graph, x: float) -> list[float]:
-    """Return a bound of each output's elements where those of all inputs lie in [-x, x]; inf: there is none known."""
+    """Return a bound of each output's elements if those of all inputs are in [-x, x]; inf: none is known."""
     sizes: list[float] = []
     for node in graph.nodes:
         given = [sizes[j] for j in node.inputs]
@@ -75,8 +78,8 @@ def _node_largest(graph: Graph, node: Node, given: Sequence[float], x: float) ->
     return node.op.bound(*[Range(size, n.shape, v) for size, n, v in zip(given, inputs, values, strict=True)])
 
 
-def box(value: Graph, growth: float) -> float:
-    """Return an X, 0 where there is none: while every |x| ≤ X, |f| stays below ``growth`` and the gradient finite."""
+def safe_interval(value: Graph, growth: float) -> float:
+    """Return an X: while every |x| ≤ X, |f| stays below ``growth`` and the gradient finite. 0: there is none."""
     candidates = [2.0 ** (k / 4) for k in range(-16, 128)]
 
     def too_large(x: float) -> bool:
@@ -90,12 +93,12 @@ def box(value: Graph, growth: float) -> float:
 # -- the code ---------------------------------------------------------------------------------------------------------
 
 
-class Lanes:
+class BatchedDescents:
     """The code for many descents. It works on a range of blocks, so that threads can share them.
 
-    rates: a learning rate for each start, instead of one a step. growth: a descent whose f or |x| has grown by this
-    factor has diverged. farthest: the largest |component| of the starts. near: is it noted after how many steps the
-    norm stays small, and near which known point? The tolerance is then asked between two chunks alone.
+    rates: a learning rate for each start, instead of one per step. growth: a descent whose f or |x| has grown by this
+    factor has diverged. farthest: the largest |component| of the starts. near: note after how many steps the norm stays
+    small, and near which known point. The tolerance is then checked between two chunks only.
     """
 
     def __init__(
@@ -107,26 +110,26 @@ class Lanes:
             raise Unsuitable(f"parameters of {graphs.dtype}")
         graphs, begin = graphs.lowered(has_code), lowered(begin, has_code)
         self.graphs, self.dtype, self.growth = graphs, graphs.dtype, growth
-        asks = gtol and not near
-        self.box = 0.0 if asks else box(graphs.value, growth)
-        if graphs.size * (CHUNK + 1) * farthest**2 > self.box**2:  # what is looked at is the sum over a chunk
-            self.box = 0.0
-        self.width = FEWER if asks or graphs.size > 4 else LANES
+        checks_norm = gtol and not near
+        self.safe_interval = 0.0 if checks_norm else safe_interval(graphs.value, growth)
+        if graphs.size * (CHUNK + 1) * farthest**2 > self.safe_interval**2:  # the sum over a chunk is checked
+            self.safe_interval = 0.0
+        self.width = FEWER if checks_norm or graphs.size > 4 else LANES
         self.captured = Captured(graphs.value)
         self.varying = [True, True, False, False, False, rates, True, *[True] * len(graphs.states)]
-        self.uniform = [] if rates else frontier(graphs.update, self.varying)
-        self.repeats = not depends(graphs.update, graphs.update.inputs[4], self.uniform)  # on t, but for the table
-        self.kinds = [KINDS.get(graphs.update.nodes[i].dtype, "double") for i in self.uniform]
-        key = b"lanes" + fingerprint(graphs.value, graphs.update, graphs.measure, begin)
-        key += repr((asks, rates, self.box > 0, graphs.states, near)).encode()
+        self.invariant = [] if rates else loop_invariant(graphs.update, self.varying)
+        self.repeats = not depends(graphs.update, graphs.update.inputs[4], self.invariant)  # on t, but for the table
+        self.kinds = [KINDS.get(graphs.update.nodes[i].dtype, "double") for i in self.invariant]
+        key = b"batched" + fingerprint(graphs.value, graphs.update, graphs.measure, begin)
+        key += repr((checks_norm, rates, self.safe_interval > 0, graphs.states, near)).encode()
 
         def make() -> str:
-            functions = [_Writer(graphs, begin, kind, self, asks, rates, near).text(), self._prepare()]
+            functions = [_Writer(graphs, begin, kind, self, checks_norm, rates, near).text(), self._prepare()]
             return module(*functions)
 
         self.library = library.load(key, make)
         pointer, whole = ctypes.c_void_p, ctypes.c_int64
-        self._run = ctypes.CFUNCTYPE(None, *[pointer] * 13, whole, whole, whole)(self.library.address("lanes"))
+        self._run = ctypes.CFUNCTYPE(None, *[pointer] * 13, whole, whole, whole)(self.library.address("batched"))
         self._table = ctypes.CFUNCTYPE(None, pointer, pointer, whole)(self.library.address("prepare"))
 
     def _prepare(self) -> Function:
@@ -137,10 +140,10 @@ class Lanes:
         with code.loop(0, steps) as loop:
             lr = code.load(rates, loop.index, "double")
             step = (loop.index + 1).to("sitofp", "double")
-            row = code.at(table, loop.index * (len(self.uniform) + 1), "double")
+            row = code.at(table, loop.index * (len(self.invariant) + 1), "double")
             code.store(lr, row)
-            if self.uniform:
-                part = Graph.pruned(update.nodes, update.inputs, self.uniform)
+            if self.invariant:
+                part = Graph.pruned(update.nodes, update.inputs, self.invariant)
                 nothing = [np.broadcast_to(filled((), [code.constant(0.0, "double")]), update.nodes[i].shape)
                            for i in update.inputs]  # fmt: skip
                 nothing[4], nothing[5] = filled((), [step]), filled((), [lr])
@@ -152,7 +155,7 @@ class Lanes:
 
     def table(self, lr: Any) -> Any:
         """Return what all starts have in common in each step: the rate, and what the update computes of it and t."""
-        table = np.empty((len(lr), len(self.uniform) + 1))
+        table = np.empty((len(lr), len(self.invariant) + 1))
         self._table(lr.ctypes.data, table.ctypes.data, len(lr))
         return table
 
@@ -160,12 +163,12 @@ class Lanes:
         """Return the numbers that it reads; gtol: below 0 it is never met. table: as `table` returns it, or the rates
         of the starts, which stay. near: a norm that is small.
         """
-        settled = 0  # from this step on all rows are the same
+        constant_from = 0  # from this step on all rows are the same
         if table.ndim == 2:
             bits = table.view(np.int64)
             changes = np.flatnonzero((bits[1:] != bits[:-1]).any(axis=1))
-            settled = changes[-1] + 1 if changes.size else 0
-        return np.array([gtol, self.growth, steps, self.box**2, settled, near])
+            constant_from = changes[-1] + 1 if changes.size else 0
+        return np.array([gtol, self.growth, steps, self.safe_interval**2, constant_from, near])
 
     @staticmethod
     def known(points: Any, reaches: Any, widths: Any) -> Any:
@@ -175,15 +178,15 @@ class Lanes:
     def bound(self, memory: Sequence[Any], count: int) -> Callable[[int, int], None]:
         """Return what descends from the starts first … last - 1 of ``count``; first is a multiple of LANES.
 
-        memory: the starts, one a row; then what is written, with room for a multiple of LANES: x, one a row, f, the
-        norm, steps, status and, where ``near`` is asked for, the number of the known point where it came to rest,
-        ELSEWHERE or AWAY (steps is then after how many it was at rest); then low, high, `numbers`, the table or the
-        rates (as many), the arrays that f reads, and `known` points.
+        memory: the starts, one per row; then the outputs, with room for a multiple of LANES: x, one per row, f, the
+        norm, steps, status and, with ``near``, the number of the known point where it came to rest, ELSEWHERE or AWAY
+        (steps is then after how many it was at rest); then low, high, `numbers`, the table or the rates (as many), the
+        arrays that f reads, and `known` points.
         """
         places = [address(part) for part in memory]
 
         def descend(first: int, last: int, kept: Any = (self, memory)) -> None:
-            """Keep code and memory, too: an interrupted caller may be gone while another thread is still at work."""
+            """Run. Code and memory stay alive: an interrupted caller may be gone while another thread still works."""
             self._run(*places, count, first, last)
 
         return descend
@@ -192,13 +195,13 @@ class Lanes:
 class _Sparing(Function):
     """Code with fewer additions and divisions, and the same bits.
 
-    bounded: is all that is computed now far from overflow? Then a + 2 b is one instruction, since 2 b is exact.
+    bounded: everything that is computed now is far from overflow. Then a + 2 b is one instruction, since 2 b is exact.
     """
 
     def __init__(self, name: str, result: str, arguments: Sequence[str | tuple[str, str]]) -> None:
         super().__init__(name, result, arguments)
         self.bounded = False
-        self._multiples: dict[str, tuple[Value, Value]] = {}  # by a power of two: of what, how often
+        self._multiples: dict[str, tuple[Value, Value]] = {}  # products with a power of two: its two factors
         self._unsigned: set[str] = set()  # what is never -0.0, so that 0.0 + v is v
 
     def binary(self, instruction: str, a: Value, b: Value) -> Value:
@@ -224,8 +227,8 @@ class _Sparing(Function):
         return a.lanes > 1 and b.lanes == 1 and a.kind == "double" and b.constant is None and library.has_fma()
 
     def _quotient(self, a: Value, b: Value) -> Value:
-        """Return a / b by the reciprocal of b and two corrections, which round as the division does, and take a third
-        of its time; far from 1 they might overflow, or lose what is below the smallest numbers: there it divides.
+        """Return a / b by the reciprocal of b and two corrections, which round as the division does in a third of its
+        time. Far from 1 they might overflow or underflow: there it divides.
 
         Markstein, "Computation of elementary functions on the IBM RISC System/6000 processor", IBM J. Res. Dev. 1990.
         """
@@ -233,7 +236,7 @@ class _Sparing(Function):
         near = self.across("and", ((size >= low) & (size <= high)) | a.equals(0.0))
         near = near & (abs(b) >= 2.0**-100) & (abs(b) <= 2.0**100)
         with self.when(near) as branch:
-            inverse, divisor = self.spread(1.0 / b, a.lanes), self.spread(b, a.lanes)
+            inverse, divisor = self.splat(1.0 / b, a.lanes), self.splat(b, a.lanes)
             first = a * inverse
             result = first
             for _ in range(2):
@@ -256,39 +259,47 @@ class _Sparing(Function):
 
 
 def _is_nonzero(v: Value) -> bool:
-    """Is it a constant other than 0, in float32 too?"""
+    """Return whether it is a constant other than 0, in float32 too."""
     return v.constant is not None and abs(v.constant) > 1 / BIG
 
 
 class _Writer:
-    """Writes the function ``lanes``. A *bundle* is what goes round: x, the state, f, the norm, and the flags."""
+    """Writes the function ``batched``. A *bundle* is what the loop carries: x, the state, f, the norm and flags."""
 
     def __init__(
-        self, graphs: DescentGraphs, begin: Graph, kind: str, lanes: Lanes, asks: bool, rates: bool, near: bool
+        self,
+        graphs: DescentGraphs,
+        begin: Graph,
+        kind: str,
+        batch: BatchedDescents,
+        checks_norm: bool,
+        rates: bool,
+        near: bool,
     ) -> None:
         names = ["starts", "x", "fun", "norm", "steps", "status", "place", "low", "high", "numbers", "table"]
         names += ["captured", "known"]
         numbers = ["count", "first", "last"]
-        self.code = code = _Sparing("lanes", "void", [*names, *(("i64", name) for name in numbers)])
+        self.code = code = _Sparing("batched", "void", [*names, *(("i64", name) for name in numbers)])
         self.given = dict(zip([*names, *numbers], code.arguments, strict=True))
-        self.graphs, self.begin, self.kind, self.lanes, self.asks, self.rates = graphs, begin, kind, lanes, asks, rates
+        self.graphs, self.begin, self.kind = graphs, begin, kind
+        self.batch, self.checks_norm, self.rates = batch, checks_norm, rates
         self.near = near
-        self.n, self.width, self.boxed = graphs.size, lanes.width, lanes.box > 0
+        self.n, self.width, self.is_safe = graphs.size, batch.width, batch.safe_interval > 0
         self.columns = code.alloca(kind, self.n * self.width, 64)
         self.shapes = [graphs.value.nodes[i].shape for i in graphs.value.inputs]
-        self.row = len(lanes.uniform) + 1
+        self.row = len(batch.invariant) + 1
         self.rate: Any = None  # of each lane, where each has its own
 
     # -- values in lanes ----------------------------------------------------------------------------------------------
 
     def wide(self, v: Value) -> Value:
-        return self.code.spread(self.code.cast(v, self.kind), self.width)
+        return self.code.splat(self.code.cast(v, self.kind), self.width)
 
     def flag(self, on: bool) -> Value:
-        return self.code.spread(self.code.constant(on, BOOL), self.width)
+        return self.code.splat(self.code.constant(on, BOOL), self.width)
 
     def whole(self, k: int) -> Value:
-        return self.code.spread(self.code.constant(k, "i32"), self.width)
+        return self.code.splat(self.code.constant(k, "i32"), self.width)
 
     def finite(self, values: Sequence[Value]) -> Value:
         return self.code.all([v.is_finite() for v in values])
@@ -297,13 +308,13 @@ class _Writer:
         return self.code.load(pointer, k, self.kind, self.width, 4)
 
     def column(self, k: int) -> Value:
-        """Return the address of component ``k`` of the block's x, which lie lane by lane here."""
+        """Return the address of component ``k`` of the block's x, stored lane by lane."""
         return self.code.at(self.columns, k * self.width, self.kind)
 
-    def turn(self, rows: Value, block: Value, inward: bool) -> None:
-        """Write a loop that brings the block's rows into the columns, or the columns back.
+    def transpose(self, rows: Value, block: Value, inward: bool) -> None:
+        """Write a loop that copies the block's rows into the columns (inward), or the columns back.
 
-        Where the last block is not full, its last lanes descend from the last start.
+        If the last block is not full, its last lanes descend from the last start.
         """
         code, kind = self.code, self.kind
         with code.loop(0, self.width) as loop:
@@ -319,12 +330,15 @@ class _Writer:
     # -- the three graphs ---------------------------------------------------------------------------------------------
 
     def value(self, x: Sequence[Value], bounded: bool) -> tuple[Value, list[Value], Value]:
-        """Return f, the gradient, and whether the path is the one that was traced. bounded: does x lie in the box?"""
+        """Return f, the gradient, and whether the path is the one that was traced.
+
+        bounded: x is in the safe interval.
+        """
         self.code.bounded = bounded and library.has_fma()
         results, asked = expand(self.code, self.graphs.value, split(x, self.shapes), self.held.__getitem__)
         self.code.bounded = False
         g = [self.wide(v) for part in results[1:] for v in part.ravel()]
-        same = self.code.spread(self.code.all(asked), self.width)
+        same = self.code.splat(self.code.all(asked), self.width)
         return self.wide(results[0][()]), g, same
 
     def measure(self, x: Sequence[Value], g: Sequence[Value]) -> Value:
@@ -342,13 +356,13 @@ class _Writer:
         else:
             row = code.at(self.given["table"], t * self.row, "double")
             lr = code.load(row, 0, "double")
-            for k, (i, kind) in enumerate(zip(self.lanes.uniform, self.lanes.kinds, strict=True)):
+            for k, (i, kind) in enumerate(zip(self.batch.invariant, self.batch.kinds, strict=True)):
                 known[i] = filled((), [code.cast(code.load(row, 1 + k, "double"), kind)])
         given = [filled((self.n,), x), filled((self.n,), g), self.low, self.high]
         given += [filled((), [v]) for v in (after, lr, f)]
         results, _ = expand(
             code, self.graphs.update, [*given, *split(state, self.graphs.states)], self.held.__getitem__,
-            self.lanes.varying, known,
+            self.batch.varying, known,
         )  # fmt: skip
         return [self.wide(v) for v in results[0]], [self.wide(v) for part in results[2:] for v in part.ravel()]
 
@@ -357,20 +371,22 @@ class _Writer:
     def text(self) -> Function:
         code, n, given = self.code, self.n, self.given
         self.low, self.high = (code.elements(given[name], 0, (n,), self.kind) for name in ("low", "high"))
-        read = self.lanes.captured.reader(code, given["captured"])
-        self.held = {i: read(i) for i in self.lanes.captured.nodes}
-        tolerance, growth, steps, box, settled, near = (code.load(given["numbers"], k, "double") for k in range(6))
+        read = self.batch.captured.reader(code, given["captured"])
+        self.held = {i: read(i) for i in self.batch.captured.nodes}
+        tolerance, growth, steps, interval, constant_from, near = (
+            code.load(given["numbers"], k, "double") for k in range(6)
+        )
         self.small = self.wide(near)
         self.tolerance = self.wide(tolerance)
-        self.limit, self.settled = steps.to("fptosi", "i64"), settled.to("fptosi", "i64")
+        self.limit, self.constant_from = steps.to("fptosi", "i64"), constant_from.to("fptosi", "i64")
         with code.loop(given["first"], given["last"], self.width) as blocks:
-            self.turn(given["starts"], blocks.index, True)
+            self.transpose(given["starts"], blocks.index, True)
             x = [self.load(self.column(k)) for k in range(n)]
             if self.rates:
                 self.rate = code.cast(self.load(given["table"], blocks.index), "double")
             states, _ = expand(code, self.begin, [filled((n,), x)], self.held.__getitem__)
             state = [self.wide(v) for part in states for v in part.ravel()]
-            f, g, same = self.value(x, self.boxed)
+            f, g, same = self.value(x, self.is_safe)
             norm = self.measure(x, g)
             good = self.finite([f, *g])
             met = norm <= self.tolerance
@@ -384,16 +400,16 @@ class _Writer:
             size = code.select(size > 1.0, size, 1.0)
             self.x_limit = far * far * size
             # sums of squares in another order may differ by roundings
-            self.reach = self.wide(box) if self.boxed else self.x_limit * 0.5
+            self.reach = self.wide(interval) if self.is_safe else self.x_limit * 0.5
             since = [code.select(norm > self.small, self.whole(1), self.whole(0))] if self.near else []
             bundle = [*x, *state, *since, f, norm, good & same & ~met, self.whole(0), status]
             with code.loop(carried=[code.constant(0, "i64"), *bundle]) as chunks:
                 t, *held = chunks.carried
                 chunks.leave(unless=(t < self.limit) & code.any(held[-3]))
                 end = code.intrinsic("smin", t + CHUNK, self.limit)
-                if not self.asks:
-                    self._unasked(chunks, held, t, end)
-                self._asked(chunks, held, t, end)
+                if not self.checks_norm:
+                    self._fast_chunk(chunks, held, t, end)
+                self._checked_chunk(chunks, held, t, end)
             running = held[-1].equals(RUNNING)
             held[-1] = code.select(running, self.whole(MAX_STEPS), held[-1])
             if self.near:
@@ -403,12 +419,12 @@ class _Writer:
                 code.store(held[k], self.column(k), align=4)
             for v, name in zip((*held[-5:-3], *held[-2:]), ("fun", "norm", "steps", "status"), strict=True):
                 code.store(v, given[name], blocks.index, 4)
-            self.turn(given["x"], blocks.index, False)
+            self.transpose(given["x"], blocks.index, False)
         code.ret()
         return code
 
     def _arrived(self, held: Sequence[Value]) -> tuple[Value, Value]:
-        """Return after how many steps the descents were at rest, and the number of the known point where they are."""
+        """Return after how many steps each descent was at rest, and the number of the known point where it is."""
         code, known, row = self.code, self.given["known"], self.n + 1
         since, f, (steps, status) = held[-6], held[-5], held[-2:]
         rests = status.equals(CONVERGED) | (status.equals(MAX_STEPS) & (since <= steps))
@@ -430,24 +446,24 @@ class _Writer:
             loop.again(code.select(reached, number, place), code.select(nearer, distance, least))
         return code.select(rests, code.intrinsic("smin", since, steps), steps), loop.results[0]
 
-    def _unasked(self, chunks: Loop, held: Sequence[Value], t: Value, end: Value) -> None:
-        """Write a chunk without questions. Where it is not to be trusted, what follows is done instead."""
+    def _fast_chunk(self, chunks: Loop, held: Sequence[Value], t: Value, end: Value) -> None:
+        """Write a chunk without checks. If it can't be trusted, the code that follows is run instead."""
         code, active, moving = self.code, held[-3], held[:-5]
         nothing = Value("zeroinitializer", self.kind, self.width, None, code)
-        start = [*moving, *[nothing] * (1 if self.boxed else 3)]
+        start = [*moving, *[nothing] * (1 if self.is_safe else 3)]
         if self.near:
             start.append(self.wide(code.constant(math.inf, "double")))
         start.append(self.flag(True))
         count = len(moving)
         moves = count - self.near  # what a step depends on
-        if self.lanes.repeats:
+        if self.batch.repeats:
             with code.loop(carried=[t, end, *start]) as rounds:
                 first, last, *begun = rounds.carried
                 stop = code.intrinsic("smin", first + PERIOD, last)
                 after = self._steps(first, stop, begun)
-                # fewer steps than a period are only made before the limit, where none is left
+                # fewer steps than a period are only made before the limit, when none is left
                 moved = code.any(active & self._differ(begun[:moves], after[:moves]))
-                resting = (first >= self.settled) & ~moved
+                resting = (first >= self.constant_from) & ~moved
                 left_out = code.select(resting, (self.limit - stop) & -PERIOD, 0)
                 reached, end_now = stop + left_out, code.select(resting, self.limit, last)
                 if self.near:  # what was large in this period is so in the last one
@@ -457,17 +473,17 @@ class _Writer:
             _, end, *after = rounds.results
         else:
             after = self._steps(t, end, start)
-        new, looked, path = after[:count], after[count:-1], after[-1]
+        new, checks, path = after[:count], after[count:-1], after[-1]
         new_x = new[: self.n]
-        new_f, new_g, asked = self.value(new_x, self.boxed)
+        new_f, new_g, asked = self.value(new_x, self.is_safe)
         norm = self.measure(new_x, new_g)
-        looked, path = self._look(looked, new_x, new_f, new_g), path & asked
-        trusted = path & (looked[0] <= self.reach)
+        checks, path = self._accumulated(checks, new_x, new_f, new_g), path & asked
+        trusted = path & (checks[0] <= self.reach)
         met = norm <= self.tolerance
         if self.near:  # one that only passed through the tolerance has stopped there
-            trusted = trusted & (met | (looked[-1] > self.tolerance))
-        if not self.boxed:
-            trusted = trusted & (looked[1] <= self.f_limit) & self.finite([looked[2]])
+            trusted = trusted & (met | (checks[-1] > self.tolerance))
+        if not self.is_safe:
+            trusted = trusted & (checks[1] <= self.f_limit) & self.finite([checks[2]])
         with code.when(code.across("and", trusted | ~active)):
             counted = held[-2] + (end - t).to("trunc", "i32")
             status, going = held[-1], active
@@ -479,22 +495,22 @@ class _Writer:
             chunks.again(end, *kept, going, code.select(active, counted, held[-2]), status)
 
     def _counted(self, t: Value) -> Value:
-        return self.code.spread(t.to("trunc", "i32"), self.width)
+        return self.code.splat(t.to("trunc", "i32"), self.width)
 
     def _steps(self, first: Value, end: Value, carried: Sequence[Value]) -> list[Value]:
-        """Write steps without questions."""
+        """Write steps without checks."""
         with self.code.loop(first, end, 1, carried, once=True) as loop:
             loop.again(*self._step(loop.index, loop.carried))
         return list(loop.results)
 
     def _step(self, t: Value, carried: Sequence[Value]) -> list[Value]:
-        """Write one step without questions. carried: x and the state, what was seen, and whether all paths were the
-        one that was traced.
+        """Write one step without checks of its own. carried: x and the state, the accumulated checks, and whether all
+        paths were the one that was traced.
 
-        It is written for one register after the other: so few values are held at once, and the next one's work begins
-        while the last one's results are awaited.
+        It is written for one register after the other: few values are live at once, and the next one's work begins
+        before the last one's results are there.
         """
-        whole, self.width = self.width, REGISTER // np.dtype(self.lanes.dtype).itemsize
+        whole, self.width = self.width, REGISTER // np.dtype(self.batch.dtype).itemsize
         rate, parts = self.rate, []
         for first in range(0, whole, self.width):
             if self.rates:
@@ -505,18 +521,18 @@ class _Writer:
 
     def _advance(self, t: Value, carried: Sequence[Value]) -> list[Value]:
         code = self.code
-        count = len(carried) - 1 - (1 if self.boxed else 3) - self.near
+        count = len(carried) - 1 - (1 if self.is_safe else 3) - self.near
         moves = count - self.near
         x, state, since = carried[: self.n], carried[self.n : moves], carried[moves:count]
-        seen, same = carried[count:-1], carried[-1]
-        f, g, asked = self.value(x, self.boxed)
+        checks, same = carried[count:-1], carried[-1]
+        f, g, path = self.value(x, self.is_safe)
         new_x, new_state = self.update(t, x, g, state, f)
-        looked = self._look(seen, x, f, g)
+        checks = self._accumulated(checks, x, f, g)
         if self.near:
             norm = self.measure(x, g)
             since = [code.select(norm > self._part(self.small, 0), self._counted(t) + 1, since[0])]
-            looked[-1] = code.select(norm < looked[-1], norm, looked[-1])
-        return [*new_x, *new_state, *since, *looked, same & asked]
+            checks[-1] = code.select(norm < checks[-1], norm, checks[-1])
+        return [*new_x, *new_state, *since, *checks, same & path]
 
     def _part(self, v: Value, first: int) -> Value:
         """Return as many lanes as are written now, from ``first`` on."""
@@ -531,23 +547,23 @@ class _Writer:
         return self.code.shuffled(range(2 * a.lanes), a, b)
 
     def _differ(self, before: Sequence[Value], after: Sequence[Value]) -> Value:
-        """Tell in which lanes any of these has another bit."""
+        """Return in which lanes the bits of any of these differ."""
         differs = self.flag(False)
         for a, b in zip(before, after, strict=True):
             differs = differs | a.bits().differs(b.bits())
         return differs
 
-    def _look(self, seen: Sequence[Value], x: Sequence[Value], f: Value, g: Sequence[Value]) -> list[Value]:
-        """Return what tells that all was in order, over the steps: the sum of x² and, but in a box, of |f| and of g."""
-        # Not multiplied and added in one instruction: f often has these squares, too.
-        seen = list(seen)
-        seen[0] = seen[0] + added([v * v for v in x], True)
-        if not self.boxed:
-            seen[1:3] = seen[1] + abs(f), seen[2] + added(g, False)
-        return seen
+    def _accumulated(self, checks: Sequence[Value], x: Sequence[Value], f: Value, g: Sequence[Value]) -> list[Value]:
+        """Return the checks with another step: the sums of x² and, outside of a safe interval, of |f| and of g."""
+        # Without fused multiply-add: f often has these squares too, and they are computed once.
+        checks = list(checks)
+        checks[0] = checks[0] + added([v * v for v in x], True)
+        if not self.is_safe:
+            checks[1:3] = checks[1] + abs(f), checks[2] + added(g, False)
+        return checks
 
-    def _asked(self, chunks: Loop, held: Sequence[Value], t: Value, end: Value) -> None:
-        """Write a chunk with every question at every step."""
+    def _checked_chunk(self, chunks: Loop, held: Sequence[Value], t: Value, end: Value) -> None:
+        """Write a chunk with all checks at every step."""
         code, n = self.code, self.n
         _, first_g, _ = self.value(held[:n], False)
         with code.loop(t, end, 1, [*held[:n], *first_g, *held[n:]], once=True) as loop:
