@@ -524,7 +524,7 @@ def test_what_can_not_be_watched_is_traced_at_each_call_and_checked_once(monkeyp
     for n in range(1, 20):
         both(X * n)
     assert both.nfev == first + 19
-    assert "ContextVar" in both._paths.newest(next(iter(both._paths._known))).recorded.environment.unwatched
+    assert "ContextVar" in both.paths.newest(next(iter(both.paths._known))).recorded.environment.unwatched
 
 
 def test_a_penalty_that_grows_in_on_step_ends_where_it_should():

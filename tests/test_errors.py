@@ -285,3 +285,51 @@ def test_an_optimizer_does_not_hold_the_parameters():
 def test_a_table_of_the_users_is_not_answered_by_it():
     error = errors.UnknownNameError("column", "alpha", ["width", "height"])
     assert str(error) == "unknown column 'alpha': known: height, width"
+
+
+def overflowing(settings):
+    """Overflow with the caller's settings, within `quiet`, and in a function called from there."""
+    told = []
+    with np.errstate(**settings, call=lambda kind, flag: told.append(kind)):
+        for _ in range(2):
+            with errors.quiet():
+                np.float64(1e300) * np.float64(1e300)
+                assert not told
+                errors.called(lambda: np.float64(1e300) * np.float64(1e300))
+                assert told
+                told.clear()
+                np.float64(1e300) * np.float64(1e300)
+                assert not told
+            np.float64(1e300) * np.float64(1e300)
+            assert told
+            told.clear()
+
+
+@pytest.mark.parametrize("by", ["NumPy's settings", "np.errstate"])
+def test_quiet_leaves_the_callers_error_settings_alone(by, monkeypatch):
+    if by == "np.errstate":
+        monkeypatch.setattr(errors, "_hushed", errors._silenced)
+        monkeypatch.setattr(errors, "_loud", errors._restored)
+    before, size = np.geterr(), np.getbufsize()
+    overflowing({"over": "call"})
+    overflowing({"all": "call"})
+    np.setbufsize(2 * size)
+    try:
+        with errors.quiet():
+            assert np.getbufsize() == 2 * size
+            assert set(np.geterr().values()) == {"ignore"}
+    finally:
+        np.setbufsize(size)
+    with errors.quiet():
+        assert np.getbufsize() == size
+    assert np.geterr() == before
+
+
+def test_quiet_is_of_each_thread():
+    def asked():
+        with np.errstate(all="raise"), errors.quiet():
+            return set(np.geterr().values()), errors.called(lambda: set(np.geterr().values()))
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool, errors.quiet():
+        answers = [future.result() for future in [pool.submit(asked) for _ in range(50)]]
+    assert answers == [({"ignore"}, {"raise"})] * 50

@@ -16,7 +16,9 @@ from koubai import nn
 from koubai.derivatives import paths
 from koubai.derivatives.paths import record_call
 from koubai.descent import compiled_stepper
+from koubai.descent.arguments import prepared
 from koubai.descent.compiled_stepper import REPEATED
+from koubai.descent.loop import DEFAULTS, drive
 from koubai.execute import library
 from koubai.graph import infer
 from koubai.nn import model
@@ -472,3 +474,65 @@ def test_a_descent_is_let_go_when_it_ends(optimizer):
         assert not gc.collect()  # nothing waits for the collector
     finally:
         gc.enable()
+
+
+def alike(f, x0, optimizer, **options):
+    """As `both`, whoever makes the steps: of a search, tables of f do once there are some."""
+    run = kb.minimize(f, x0, optimizer, **options)
+    same_run(run, kb.minimize(anew(f), x0, optimizer, **options))
+    return run
+
+
+@pytest.mark.parametrize("optimizer", [kb.SGD(lr=0.01), kb.LBFGS(), "auto"], ids=["SGD", "LBFGS", "auto"])
+def test_the_gradient_of_the_start_serves_again_only_where_it_holds(optimizer):
+    weights = np.array([1.0, 2.0, 3.0, 4.0])
+
+    def f(x):
+        return np.sum((weights.reshape(x.shape) * (x - scale)) ** 2)
+
+    x0, options = np.array([1.0, -2.0, 0.5, 3.0]), {"max_steps": 60}
+    first = alike(f, x0, optimizer, **options)
+    for _ in range(12):
+        again = alike(f, x0, optimizer, **options)
+        same_run(again, first)
+        again.jac[:] = again.x[:] = np.nan  # they are the caller's
+    square = alike(f, x0.reshape(2, 2), optimizer, **options)  # the same bytes in another form
+    assert square.jac.shape == square.x.shape == (2, 2)
+    same_run(alike(f, x0, optimizer, **options), first)
+    weights[0] = 5.0
+    other = alike(f, x0, optimizer, **options)
+    assert other.history.fun[0] != first.history.fun[0]
+    assert other.history.grad_norm[0] == np.max(np.abs(2 * weights**2 * (x0 - scale)))
+    weights[0] = 1.0
+    same_run(alike(f, x0, optimizer, **options), first)
+
+
+@pytest.mark.parametrize("optimizer", [kb.SGD(lr=0.001), "auto"], ids=["SGD", "auto"])
+def test_a_start_is_evaluated_anew_if_a_name_has_changed(optimizer, monkeypatch):
+    def f(x):
+        return np.sum((scale * x - data) ** 2)
+
+    runs = [alike(f, [1.0, -2.0], optimizer, max_steps=60) for _ in range(3)]
+    monkeypatch.setitem(globals(), "scale", 3.0)
+    changed = alike(f, [1.0, -2.0], optimizer, max_steps=60)
+    assert changed.history.grad_norm[0] == np.max(np.abs(6 * (3 * np.array([1.0, -2.0]) - data)))
+    assert changed.history.grad_norm[0] != runs[-1].history.grad_norm[0]
+
+
+def test_the_state_after_a_search_is_kept_for_who_asks():
+    def f(x):
+        return 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2
+
+    for optimizer in (kb.LBFGS(), kb.LevenbergMarquardt(), kb.ConjugateGradient()):
+        states = []
+        for _ in range(12):
+            options = DEFAULTS | {"max_steps": 4, "gtol": 0.0}
+            stepper = prepared(f, np.array([-1.2, 1.0]), optimizer, **options)
+            drive(stepper, None, False)
+            kb.minimize(f, np.array([3.0, -1.0]), optimizer)  # in the same memory
+            states.append(stepper.descent.state)
+        names = optimizer.state_names(stepper.descent.layout)
+        assert len(names) == len(states[0])
+        for state in states[1:]:
+            for name, one, other in zip(names, states[0], state, strict=True):
+                np.testing.assert_array_equal(one, other, name)

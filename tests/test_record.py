@@ -101,6 +101,28 @@ def test_rows_that_a_loop_writes_are_those_that_are_added(record, monkeypatch):
             np.testing.assert_array_equal(column, getattr(many.history(), name))
 
 
+@pytest.mark.parametrize("n", [2, 2000])
+def test_a_training_may_overwrite_the_x_of_the_row_before_the_last(n):
+    layout, _ = flatten(np.zeros(n))
+    recorder, slots = Recorder(layout, "auto", 10_000_000), np.zeros((2, n))
+    for t in range(40):
+        x = slots[t % 2] if t else np.zeros(n)
+        x[:] = t
+        recorder.add(t, x, float(t), 1.0, 0.1)
+    history = recorder.history()
+    assert (history.x[:, 0] == history.t).all()
+
+
+def test_rows_wait_for_a_reader_in_bounded_memory():
+    small, large = (Recorder(flatten(np.zeros(n))[0], "auto") for n in (2, 5000))
+    for recorder in (small, large):
+        for t in range(100):
+            recorder.add(t, np.full(recorder.layout.size, float(t)), float(t), 1.0, 0.1)
+            assert recorder._columns.waiting <= (Recorder.WAITING if recorder is small else 1)
+        history = recorder.history()
+        assert (history.x[:, -1] == history.t).all()
+
+
 def test_a_history_given_away_stays_as_it_is():
     layout, _ = flatten(np.zeros(2))
     recorder = Recorder(layout, "auto", steps=100)

@@ -341,6 +341,7 @@ def _one_array(shape: tuple[int, ...]) -> Layout:
     return Layout(None, (shape,), False, np.dtype(np.float64))
 
 
+_DOUBLE = np.float64
 SHORT = 16  # components, up to which Python takes less time than a call of NumPy
 
 
@@ -370,7 +371,9 @@ def as_scalar(value: Any, what: str = "f(x)") -> np.floating[Any]:
 
     Raises FunctionError for None, text, complex numbers and arrays with more than one element.
     """
-    if isinstance(value, float):  # also np.float64: by far the commonest answer
+    if type(value) is _DOUBLE:  # by far the commonest answer
+        return value
+    if isinstance(value, float):
         return np.float64(value)
     if value is None:
         raise FunctionError(f"{what} returned None; the function must return a number (is a `return` missing?)")

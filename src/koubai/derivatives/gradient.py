@@ -52,10 +52,15 @@ class Differentiated:
 
     gradient_source: what the last call used: "backprop" or the name of the numerical method.
     nfev: evaluations of f itself so far (tracing, cross-checks and differences); executor: what runs the graph; last:
-    the traced path that the last call took.
+    the traced path that the last call took; paths: all of them.
     cache: whether the paths of f are shared with other such objects, later ones included. box: the lowest and the
     highest argument, flat, beyond which f is never called; only with one argument that is differentiated.
     """
+
+    _differences: int = 0
+    _fast_call: Callable[..., Any] | None = None  # for arguments of the same form as the last ones
+    last: Path | None = None  # the traced path that was used last
+    first: float | None = None  # what f itself gave, if it was called right before the first call
 
     def __init__(
         self,
@@ -70,23 +75,19 @@ class Differentiated:
         self.f = _function(f)
         self.one, self.argnums = _argument_numbers(argnums)
         self.method = method
-        self.gradient_source = "backprop" if method in ("auto", "backprop") else method
-        self._paths = Paths(f, GRADIENT, scalar=True, cache=cache, box=box)
-        self._differences = 0
-        self._fast_call: Callable[..., Any] | None = None  # for arguments of the same form as the last ones
-        self.last: Path | None = None  # the traced path that was used last
-        self.first: float | None = None  # what f itself gave, if it was called right before the first call
         self._refused = method not in ("auto", "backprop")
-        self.__name__ = self._paths.name
+        self.gradient_source = method if self._refused else "backprop"
+        self.paths = Paths(f, GRADIENT, True, cache, box)
+        self.__name__ = self.paths.name
         self.__doc__ = getattr(f, "__doc__", None)
 
     @property
     def nfev(self) -> int:
-        return self._paths.nfev + self._differences
+        return self.paths.nfev + self._differences
 
     @property
     def executor(self) -> str:
-        return self._paths.executor
+        return self.paths.executor
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return (f, gradient) at these arguments."""
@@ -98,14 +99,14 @@ class Differentiated:
         if self._refused:
             return self._by_differences(args, kwargs)
         if self.last is None and not kwargs and current_trace() is None:
-            found = self._paths.found_again(args, self.first)
+            found = self.paths.found_again(args, self.first)
             if found is not None:
                 answer, self.last = found
                 self._fast_call = self.last.fast_call
                 return answer
         leaves = _leaves(self.f, args, kwargs, self.argnums)
         try:
-            results = self._paths.run(leaves)
+            results = self.paths.run(leaves)
         except (TraceError, GradientError) as error:
             if self.method == "backprop" or current_trace() is not None:
                 raise  # in a trace, differences would only be refused again
@@ -113,7 +114,7 @@ class Differentiated:
             self._refused = True
             self.gradient_source = "adaptive"
             return self._by_differences(args, kwargs, error)
-        path = self.last = self._paths.newest(leaves.form)
+        path = self.last = self.paths.newest(leaves.form)
         if path is not None and path.agrees and not kwargs and path.recorded.environment.complete:
             if path.fast_call is None:
                 numbers = [_position(n, args) for n in self.argnums]
@@ -123,7 +124,7 @@ class Differentiated:
 
     def path(self, *args: Any) -> Path | None:
         """Return the traced path that was used last for arguments of this form, if there is one."""
-        return self._paths.newest(_leaves(self.f, args, {}, self.argnums).form)
+        return self.paths.newest(_leaves(self.f, args, {}, self.argnums).form)
 
     def path_for(self, *args: Any) -> Path:
         """Return the traced path that f takes for these arguments, traced and checked now if none is known.
@@ -131,8 +132,8 @@ class Differentiated:
         Raises TraceError and GradientError as backpropagation does.
         """
         leaves = _leaves(self.f, args, {}, self.argnums)
-        self._paths.run(leaves)
-        path = self._paths.newest(leaves.form)
+        self.paths.run(leaves)
+        path = self.paths.newest(leaves.form)
         assert path is not None
         return path
 
@@ -148,13 +149,13 @@ class Differentiated:
 
     def explain(self, tell: Callable[[str], None]) -> None:
         """Have ``tell`` called with the sentences about gradients that are not finite, which otherwise are warnings."""
-        self._paths.tell = tell
+        self.paths.tell = tell
 
     def _by_differences(self, args: Sequence[Any], kwargs: dict[str, Any], error: Exception | None = None) -> Any:
         """Return (f, gradient) by differences. error: why they take the place of backpropagation from now on."""
         if error is not None:
             self._differences += 2
-            refuse_random(lambda: as_scalar(self.f(*_own(args), **_own(kwargs))), self._paths.name)
+            refuse_random(lambda: as_scalar(self.f(*_own(args), **_own(kwargs))), self.paths.name)
         before = self._differences  # what is left is what a later gradient takes too
         try:
             answer, estimates = self._differenced(args, kwargs)
@@ -169,9 +170,9 @@ class Differentiated:
             largest = max(float(np.max(error)) for error in errors)
             for sentence in found.warnings:
                 if sentence is INDEPENDENT:
-                    warn(GradientWarning(sentence.format(name=self._paths.name)))
+                    warn(GradientWarning(sentence.format(name=self.paths.name)))
                     continue
-                text = f"the gradient of {self._paths.name} by differences: {sentence}"
+                text = f"the gradient of {self.paths.name} by differences: {sentence}"
                 warn(GradientWarning(f"{text}; its error is up to {largest:.2g}"))
         return answer
 

@@ -35,6 +35,8 @@ _PATHS = 16  # graphs cached for one form of the arguments: the paths that guard
 _FORMS = 64  # forms of the arguments cached for one function
 _FUNCTIONS = 32  # whose paths are cached for another object of the same function
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+_bytes = np.ndarray.tobytes
+_CACHED = (types.FunctionType, Expression)
 _BYTES = 2**20  # that such a path may take, with the buffers of its program
 
 
@@ -48,7 +50,8 @@ class Path:
     each call, and the path serves again if the graph is equal.
 
     specializations: what others have compiled of it, by their own keys. checked: the cache key for which it was found
-    right, the value of f there, and how many evaluations that took. agrees: whether it was found to agree with f; if f
+    right, the value of f there, and how many evaluations that took; there: that check, and what the path gives for
+    these numbers. agrees: whether it was found to agree with f; if f
     or its derivative is not finite, that can't be told, and the next call checks again. careful: whether zeros are kept
     where derivatives are infinite, since the first gradient needed it. depends: whether f depends on what is
     differentiated. last_results: the leaves of a call and what the path gave for them, until `take_results`.
@@ -71,6 +74,7 @@ class Path:
         "single",
         "specializations",
         "tables",
+        "there",
     )
 
     def __init__(self, recorded: Recorded, derive: Derive, shared: bool = False) -> None:
@@ -94,6 +98,7 @@ class Path:
         self.specializations: dict[Any, Any] = {}
         self.tables = Tables()
         self.checked: tuple[Any, float, int] = ((), np.nan, 0)
+        self.there: tuple[Any, Any, Any] | None = None
 
     def renew(self, recorded: Recorded) -> None:
         """Take over a tracing, the first one or another that gave an equal graph."""
@@ -151,10 +156,6 @@ class Path:
         if self.resolver.by_masks_alone(leaves.values):
             self.careful, self.program = True, self.resolver.careful()
             self.graph = derive(self.recorded.graph, leaves.active, Careful())
-
-    def cache_key(self, values: Sequence[Any]) -> tuple[Any, ...]:
-        """Return all the numbers that f depends on with these leaves, as bytes."""
-        return tuple([np.asarray(value).tobytes() for value in (*values, *self.captured)])
 
     def is_cacheable(self, f: Any) -> bool:
         """Return whether the path may serve later calls: everything it reads is watched, and it is small."""
@@ -233,6 +234,9 @@ class Paths:
     finite although the function is.
     """
 
+    nfev: int = 0  # plain evaluations of f: tracing and cross-checks
+    executor: str = ""
+
     def __init__(
         self,
         f: Callable[..., Any],
@@ -242,13 +246,11 @@ class Paths:
         box: tuple[Any, Any] | None = None,
     ) -> None:
         self.f = f
-        self.caches = cache and isinstance(f, types.FunctionType | Expression)
+        self.caches = cache and isinstance(f, _CACHED)
         self.name = getattr(f, "__name__", "f")
         self.derive = derive
         self.scalar = scalar
         self.box = box
-        self.nfev = 0  # plain evaluations of f: tracing and cross-checks
-        self.executor = ""
         self.tell: Callable[[str], None] = _warned
         self._known: dict[Any, list[Path]] = {}
         self._lock = threading.RLock()
@@ -394,33 +396,40 @@ class Paths:
     def found_again(self, args: Sequence[Any], fun: float | None = None) -> tuple[Any, Path] | None:
         """Return what the cached path that was used last gives for one array, and that path, or None if all cached
         paths have to be looked at. Does what `_found` does, but only for the numbers for which the path was checked,
-        and by its fast call. fun: what f has just given there, if it was evaluated.
+        for which it is asked only once. fun: what f has just given there, if it was evaluated.
         """
         path = _trace_cache.newest(self.f) if self.caches else None
         if path is None or path.fast_call is None or not path.depends:
             return None
         if len(args) != 1 or type(args[0]) is not np.ndarray:
             return None
-        if self._all_numbers(path, args) != path.checked[0]:
+        checked, (x,), form = path.checked, args, path.recorded.leaves.form[0]
+        if len(form) != 1 or form[0] != (x.shape, x.dtype) or self._all_numbers(path, args) != checked[0]:
             return None
-        if (answer := path.fast_call(args)) is None:
+        there = path.there
+        if there is None or there[0] is not checked:
+            answer = None if path.program.executor == "floats" else path.by_table(args)
+            if answer is None and (answer := path.fast_call(args)) is None:
+                return None
+            path.there = there = checked, answer[0], answer[1].copy()
+        elif not path.same():
             return None
         try:
             if fun is None:
-                fun = float(as_scalar(called(lambda: self.f(args[0].copy()))))
-            if fun != path.checked[1]:
+                fun = float(as_scalar(called(lambda: self.f(x.copy()))))
+            if fun != checked[1]:
                 return None
         except Exception:  # it will come up again, where it belongs
             return None
         self.nfev += path.checked[2]
         self._known[path.recorded.leaves.form] = [path]
         self.executor = path.program.executor
-        return answer, path
+        return (there[1], there[2].copy()), path
 
     def _all_numbers(self, path: Path, values: Sequence[Any]) -> tuple[Any, ...]:
-        """Return all that the check of a path depends on, at these values of its leaves."""
-        numbers = path.cache_key(values)
-        return numbers if self.box is None else (*numbers, *(end.tobytes() for end in self.box))
+        """Return all that the check of a path depends on, at these values of its leaves, as bytes."""
+        arrays = (*map(np.asarray, values), *path.captured, *(self.box or ()))
+        return tuple(map(_bytes, arrays))
 
     def _verify(self, path: Path, leaves: Leaves, guarded: Graph | None = None) -> float:
         """Compare the derivative of the path with f itself, and note whether that was conclusive; return f there."""

@@ -20,7 +20,7 @@ from koubai.graph.graph import Graph
 from koubai.graph.squares import Squares
 from koubai.parameters import FloatArray, Layout
 
-__all__ = ["Residuals", "are_known", "count", "know"]
+__all__ = ["Residuals", "count"]
 
 
 class Residuals:
@@ -104,22 +104,11 @@ def count(path: Path) -> int:
     return _Squares.of(path, path.recorded.leaves.active).size
 
 
-def know(path: Path) -> None:
-    """Note that r and J exist, and 2 J'r is the gradient, for the numbers for which the path was checked."""
-    _Squares.of(path, path.recorded.leaves.active).known = path.checked
-
-
-def are_known(path: Path) -> bool:
-    """Return whether `know` was called for these numbers."""
-    return _Squares.of(path, path.recorded.leaves.active).known is path.checked
-
-
 class _Squares:
     """What was derived from a path and serves its later uses too: the residuals and J, or why there are none."""
 
     refused: tuple[str, str] | None = None
     size = 0  # how many residuals there are
-    known: Any = None  # the check of the path, if the residuals were found right at its numbers
 
     def __init__(self, graph: Graph, active: Sequence[int]) -> None:
         self.tables, self.whole, self.active = Tables(), graph, active

@@ -164,7 +164,6 @@ class BatchIterator:
         return _as_tuple(next(islice(iter(self.source(self.epoch)), self.index - 1, None))) + self.args
 
 
-@dataclass
 class CountedGraphs:
     """The graphs whose tracing and checking are among the evaluations that a descent has counted.
 
@@ -172,9 +171,11 @@ class CountedGraphs:
     and that this process has not met yet: to trace and check them again is not an evaluation of the descent's.
     """
 
-    known: set[str] = field(default_factory=set)
-    before: set[str] = field(default_factory=set)
-    met: list[Graph] = field(default_factory=list)  # not among the known yet: a digest takes time, and few need it
+    known: frozenset[str] = frozenset()
+    before: frozenset[str] = frozenset()
+
+    def __init__(self) -> None:
+        self.met: list[Graph] = []  # not among the known yet: a digest takes time, and few need it
 
     def charge(self, graph: Graph, complete: bool, cost: int) -> int:
         """Return how many evaluations count, of the ``cost`` that a new path had.
@@ -185,21 +186,21 @@ class CountedGraphs:
             self.met.append(graph)
             return cost
         digest = graph.digest()
-        self.known.add(digest)
+        self.known |= {digest}
         if digest not in self.before:
             return cost
-        self.before.discard(digest)
+        self.before -= {digest}
         return 0 if complete else 1
 
     def digests(self) -> list[str]:
         """Return what a checkpoint stores: the known digests."""
-        self.known.update(graph.digest() for graph in self.met)
+        self.known |= {graph.digest() for graph in self.met}
         self.met.clear()
         return sorted(self.known)
 
     def restore(self, known: Iterable[str]) -> None:
         """Take over the digests that a checkpoint stores."""
-        self.known, self.before = set(known), set(known)
+        self.known = self.before = frozenset(known)
 
 
 def weight(batch: Batch) -> float:

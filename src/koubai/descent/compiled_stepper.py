@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,7 @@ from koubai.execute.descents import (
     BEST_NORM,
     BEST_T,
     CLIPPED,
-    FORCED,
     FUN,
-    GTOL,
-    LR_STRIDE,
-    MASK,
     NO_LIMITS,
     NORM,
     NUMBERS,
@@ -39,9 +36,6 @@ from koubai.execute.descents import (
     REACHED,
     REFUSED,
     REMARKABLE,
-    T_END,
-    TARGET,
-    X2_LIMIT,
     DescentGraphs,
     SegmentState,
     T,
@@ -55,7 +49,7 @@ from koubai.parameters import FloatArray
 __all__ = ["REPEATED", "CompiledLoops", "CompiledStepper", "Segment"]
 
 
-_NO_LIMITS = np.array(NO_LIMITS)
+_ARRAY = np.ndarray
 COMPARED = 2**16  # bytes of what f takes after x, up to which two descents are compared by it
 
 
@@ -278,7 +272,6 @@ class Segment:
         size = self.parts[-1].stop if self.parts else 0
         low, high = np.full(n, -np.inf, dtype), np.full(n, np.inf, dtype)  # they stay, unless descents have bounds
         self.memory = SegmentState(np.empty(n, dtype), np.empty(n, dtype), np.zeros(max(1, size), dtype), low, high)
-        self.limits = np.zeros(NUMBERS)
 
     def begin(self, descent: Descent, path: Path) -> None:
         """Serve this descent from here on."""
@@ -286,7 +279,7 @@ class Segment:
         self.code: FloatsDescent | native.Descent | None = None  # the one in use
         self.is_decided = False  # whether ``code`` is final: machine code is asked for only once
         self.loaded_point: Point | None = None  # the point whose x, g and state the memory holds
-        self.limits[TARGET : X2_LIMIT + 1] = limits(descent.stopping)
+        self.limits = limits(descent.stopping)
         if (bounds := descent.bounds) is not None:
             self.memory.low[:], self.memory.high[:] = bounds.low, bounds.high
 
@@ -344,64 +337,72 @@ class Segment:
         return int(min(end, t + NATIVE_FROM - (self.loops.after(t) or 0)))
 
     def _load(self, end: int, rates: float | FloatArray, rows: Rows | None, mask: int) -> None:
-        """Copy the descent into the memory of the loop, which goes to step ``end``. rates: one, or an array."""
+        """Copy the descent into the memory of the loop, which goes to step ``end``. rates: one, or an array.
+
+        rows: None: the step is made whatever the rules for stopping say.
+        """
         descent, memory = self.descent, self.memory
-        point, numbers, counts, stopping = descent.point, memory.numbers, memory.counts, descent.stopping
+        point, t = descent.point, descent.point.t
         if point is not self.loaded_point:
             memory.x[:], memory.g[:] = point.x, point.g
-            for place, part in zip(self.parts, descent.state, strict=True):
-                memory.state[place] = part if np.ndim(part) < 2 else np.ravel(part)
+            if descent.state_is_lazy and not t and descent.optimizer.begins_with_zeros:
+                memory.state[:] = 0.0
+            else:
+                for place, part in zip(self.parts, descent.state, strict=True):
+                    memory.state[place] = part.ravel() if type(part) is _ARRAY and part.ndim > 1 else part
             self.loaded_point = point
-        numbers[:] = self.limits
-        numbers[GTOL] = stopping.limit or -1.0
-        numbers[FUN], numbers[BEST] = point.fun, descent.best.fun
-        counts[T], counts[T_END], counts[FORCED], counts[MASK], counts[BEST_T] = point.t, end, 0, mask, -1
-        counts[LR_STRIDE] = not isinstance(rates, float)
+        limits = NO_LIMITS if rows is None else (descent.stopping.limit or -1.0, *self.limits)
+        # in the order of FUN, …, BEST_NORM and of T, …, PROJECTED
+        memory.fill(
+            point.fun, *limits, descent.best.fun, 0.0, 0.0,
+            t, end, not isinstance(rates, float), rows is None, mask, 0, -1, 0, 0,
+        )  # fmt: skip
         memory.bind(rows, rates)
 
     def run(self, end: int) -> tuple[int, int]:
         """Make steps up to ``end`` and record them; return how many, and why no more."""
         descent, memory = self.descent, self.memory
-        before = descent.point
-        end, mask, rows = descent.recorder.reserve(before.t, end)
+        before = descent.point.t
+        end, mask, rows = descent.recorder.reserve(before, end)
         rates: float | FloatArray = descent.lr
         if callable(descent.optimizer.lr):
             rates, end = descent.rates(end)
-        if end == before.t:
+        if end == before:
             return 0, REMARKABLE
         self._load(end, rates, rows, mask)
         why = self.code.run(memory)  # type: ignore[union-attr]
-        numbers, counts = memory.numbers, memory.counts
-        steps = int(counts[T]) - before.t
+        fields = memory.fields()
+        steps = fields[NUMBERS + T] - before
         if not self.is_native:
             self.loops.steps_by_numbers += steps
         if not steps:
             return 0, why
-        point = descent.point = self.loaded_point = self._point()
-        if (t := int(counts[BEST_T])) >= 0:
-            best, n = memory.best.copy(), len(memory.x)
-            descent.best = Point(t, best[:n], float(numbers[BEST]), best[n:], float(numbers[BEST_NORM]))
-        stopping = descent.stopping
+        point = descent.point = self.loaded_point = self._point(fields)
+        if (t := fields[NUMBERS + BEST_T]) >= 0:
+            best, n = memory.best.copy(), self.graphs.size
+            descent.best = Point(t, best[:n], fields[BEST], best[n:], fields[BEST_NORM])
+        stopping, objective = descent.stopping, descent.objective
         stopping.last, stopping.unchanged = point, 0
-        descent.objective.nfev += steps
-        descent.objective.njev += steps
-        descent.state = self._states()
+        objective.nfev += steps
+        objective.njev += steps
+        descent.state = partial(self._states, memory.state.copy())
         if not isinstance(rates, float):
             descent.lr = float(rates[steps])
-        clipped = bool(counts[CLIPPED])
+        clipped = fields[NUMBERS + CLIPPED] != 0
         last = (point.t, point.x, point.fun, point.grad_norm, descent.lr, clipped, point.projected)
-        descent.recorder.take(before.t, rates, last)
-        stopping.before = descent.recorder.x_at(point.t - 1)
+        descent.recorder.take(before, rates, last)
         return steps, why
 
-    def _point(self) -> Point:
-        """Return the point that the loop has reached."""
-        memory, numbers, counts = self.memory, self.memory.numbers, self.memory.counts
-        fun, norm, projected = float(numbers[FUN]), float(numbers[NORM]), bool(counts[PROJECTED])
-        return Point(int(counts[T]), memory.x.copy(), fun, memory.g.copy(), norm, projected=projected)
+    def _point(self, fields: Sequence[Any]) -> Point:
+        """Return the point that the loop has reached. fields: all of its numbers and counts."""
+        memory = self.memory
+        projected = fields[NUMBERS + PROJECTED] != 0
+        return Point(
+            fields[NUMBERS + T], memory.x.copy(), fields[FUN], memory.g.copy(), fields[NORM], projected=projected
+        )
 
-    def _states(self) -> State:
-        flat = self.memory.state.copy()
+    def _states(self, flat: FloatArray) -> State:
+        """Return the arrays of the state that lie in one."""
         shapes = zip(self.parts, self.graphs.states, strict=True)
         return tuple([flat[place].reshape(shape) if shape else flat[place.start] for place, shape in shapes])
 
@@ -409,14 +410,12 @@ class Segment:
         """Return the next point and state, whatever the rules for stopping say; None: Python has to make it."""
         memory, t = self.memory, self.descent.point.t
         self._load(t + 1, float(self.descent.lr), None, -1)
-        memory.numbers[GTOL : X2_LIMIT + 1] = _NO_LIMITS
-        memory.counts[FORCED] = 1
         self.loaded_point = None
         if self.code.run(memory) != REACHED:  # type: ignore[union-attr]
             return None
         self.descent.objective.nfev += 1
         self.descent.objective.njev += 1
-        return self._point(), self._states()
+        return self._point(memory.fields()), self._states(memory.state.copy())
 
     def _check(self, code: FloatsDescent | native.Descent) -> None:
         """Compare the first step with what the graphs mean. Raises CompileError if they differ beyond rounding."""

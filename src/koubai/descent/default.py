@@ -17,7 +17,8 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any
 
-from koubai.derivatives.residuals import are_known, count, know
+from koubai.derivatives.paths import Path
+from koubai.derivatives.residuals import count
 from koubai.descent.objective import Objective
 from koubai.descent.optimizers import AUTO_RATE, LBFGS, SGD, Adam, LevenbergMarquardt, Optimizer, Rate, resolve
 from koubai.descent.stopping import Point
@@ -35,6 +36,8 @@ def named(optimizer: Any, lr: Rate | None, stochastic: bool) -> tuple[Optimizer 
 
     Raises InputError if it is not an optimizer, or lr is given twice.
     """
+    if lr is None and isinstance(optimizer, Optimizer):
+        return optimizer, "given"
     is_name = isinstance(optimizer, str)
     if not is_name and isinstance(optimizer, tuple | list | Real):  # SciPy's third argument is args, others' the rate
         fix = f"lr={optimizer!r}" if isinstance(optimizer, Real) else "args=(…), what f takes after x"
@@ -96,17 +99,27 @@ def choose(objective: Objective, point: Point) -> tuple[Optimizer, str]:
     if n > LARGEST:
         return LBFGS(), f"f has {n} parameters, more than {LARGEST}"
     path = objective.path(point.x)
-    if path is not None and (reason := path.recorded.environment.unwatched) is not None:
+    if path is None:
+        kind, why = _by_squares(objective, point, None)
+        return kind(), why
+    if (reason := path.recorded.environment.unwatched) is not None:
         return LBFGS(), f"f is traced again at each point: {reason}"
+    found = path.specializations.get(choose)
+    if found is None or found[0] is not path.checked:  # else an earlier descent has chosen for the same numbers
+        kind, why = _by_squares(objective, point, path)
+        found = path.specializations[choose] = path.checked, kind, why
+    return found[1](), found[2]
+
+
+def _by_squares(objective: Objective, point: Point, path: Path | None) -> tuple[type[Optimizer], str]:
+    """Return the kind of optimizer that follows from whether f is a sum of squares on this path, and why."""
+    n = point.x.size
     try:
         if path is not None and (m := count(path)) < n:
-            return LBFGS(), f"f is a sum of {m} squares, fewer than its {n} parameters"
-        if path is None or not are_known(path):  # else an earlier descent has found r and J for the same numbers
-            m = len(objective.residuals(point)[0])
-            if path is not None:
-                know(path)
+            return LBFGS, f"f is a sum of {m} squares, fewer than its {n} parameters"
+        m = len(objective.residuals(point)[0])
     except TraceError as error:
-        return LBFGS(), error.reason
+        return LBFGS, error.reason
     except (InputError, GradientError) as error:
-        return LBFGS(), str(error)
-    return LevenbergMarquardt(), f"f is a sum of {m} squares in {n} parameter{'s' * (n != 1)}"
+        return LBFGS, str(error)
+    return LevenbergMarquardt, f"f is a sum of {m} squares in {n} parameter{'s' * (n != 1)}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -59,7 +58,6 @@ class RuleStepper(Stepper, Protocol):
         """Return what a checkpoint holds besides the descent: a header, and arrays."""
 
 
-@dataclass(eq=False)
 class Descent:
     """A descent: its arguments and its state.
 
@@ -67,34 +65,45 @@ class Descent:
     state after it. ``verdict`` is None while the descent goes on.
     """
 
-    objective: Objective
-    layout: Layout
-    start: FloatArray
-    optimizer: Optimizer
-    stopping: Stopping
-    recorder: Recorder
-    bounds: Bounds | None
-    batches: BatchIterator | None
-    seed: int | None
-    options: dict[str, Any]  # the arguments of minimize, in JSON's types
-    checkpoint: Checkpoint | None
-    optimizer_reason: str = "given"  # why this optimizer
-    may_choose_optimizer: bool = False  # whether another one may take its place once f is known
-    call: Call | None = field(default=None, init=False)  # of a descent that did not begin in the middle
-    t_before: int = field(default=0, init=False)  # updates of an earlier training, which schedules count
-    point: Point = field(init=False)  # the last good point
-    best: Point = field(init=False)
-    lr: float = field(init=False)  # of the update that follows ``point``
-    _state: State | Callable[[], State] = field(init=False)  # the optimizer's, before that update, or what gives it
-    memory: Memory | None = field(default=None, init=False)  # the schedule's
-    shows_points: bool = field(default=True, init=False)  # whether the schedule sees f at every point
-    verdict: Verdict | None = field(default=None, init=False)
-    committed: bool = field(default=True, init=False)  # False while a step is on its way
-    ended_nonfinite: bool = field(default=False, init=False)  # the last step led to a point that is not finite
-    failed_x: FloatArray | None = field(default=None, init=False)  # that point
-    compiled_steps: int = field(default=0, init=False)  # steps made by a loop of their own, not one by one in Python
-    native_steps: int = field(default=0, init=False)  # of these, in machine code
-    reason: str = field(default="every step is looked at", init=False)  # why machine code makes steps, or why not
+    call: Call | None = None  # of a descent that did not begin in the middle
+    t_before: int = 0  # updates of an earlier training, which schedules count
+    point: Point  # the last good point
+    best: Point
+    lr: float  # of the update that follows ``point``
+    _state: State | Callable[[], State]  # the optimizer's, before that update, or what gives it
+    memory: Memory | None = None  # the schedule's
+    shows_points: bool = True  # whether the schedule sees f at every point
+    verdict: Verdict | None = None
+    committed: bool = True  # False while a step is on its way
+    ended_nonfinite: bool = False  # the last step led to a point that is not finite
+    failed_x: FloatArray | None = None  # that point
+    compiled_steps: int = 0  # steps made by a loop of their own, not one by one in Python
+    native_steps: int = 0  # of these, in machine code
+    reason: str = "every step is looked at"  # why machine code makes steps, or why not
+
+    def __init__(
+        self,
+        objective: Objective,
+        layout: Layout,
+        start: FloatArray,
+        optimizer: Optimizer,
+        stopping: Stopping,
+        recorder: Recorder,
+        bounds: Bounds | None,
+        batches: BatchIterator | None,
+        seed: int | None,
+        options: dict[str, Any],
+        checkpoint: Checkpoint | None,
+        optimizer_reason: str = "given",
+        may_choose_optimizer: bool = False,
+    ) -> None:
+        """options: the arguments of minimize, in JSON's types. optimizer_reason: why this optimizer;
+        may_choose_optimizer: whether another one may take its place once f is known.
+        """
+        self.objective, self.layout, self.start, self.optimizer = objective, layout, start, optimizer
+        self.stopping, self.recorder, self.bounds, self.batches = stopping, recorder, bounds, batches
+        self.seed, self.options, self.checkpoint = seed, options, checkpoint
+        self.optimizer_reason, self.may_choose_optimizer = optimizer_reason, may_choose_optimizer
 
     # -- where it is --------------------------------------------------------------------------------------------------
 
@@ -143,8 +152,10 @@ class Descent:
 
     # -- arriving -----------------------------------------------------------------------------------------------------
 
-    def reach(self, after: Point, state: State | Callable[[], State]) -> None:
+    def reach(self, after: Point, state: State | Callable[[], State], promise: float | None = None) -> None:
         """Move to the point that a step has led to, if it is a good one, with the state after it.
+
+        promise: by how much the step was to lower f, if that is known without the state.
 
         A parameter is never updated with a gradient that is not finite, and a point where f or the gradient is not
         finite is never kept.
@@ -152,22 +163,21 @@ class Descent:
         if not after.is_finite:
             self.end_nonfinite(self.stopping.nonfinite(after, self.objective.nonfinite_reason), after)
         else:
-            self.state = state
-            self.arrive(after)
+            self._state = state
+            self.arrive(after, promise=promise)
 
     def end_nonfinite(self, verdict: Verdict, after: Point) -> None:
         """End before ``after``, which is not finite."""
         self.ended_nonfinite, self.failed_x = True, after.x
         self.verdict = verdict
 
-    def arrive(self, point: Point, clipped: bool | None = None) -> None:
+    def arrive(self, point: Point, clipped: bool | None = None, promise: float | None = None) -> None:
         """Record a good point, and find out whether the descent ends there.
 
-        clipped: whether the update that follows clips its gradient, if that is known.
+        clipped: whether the update that follows clips its gradient, if that is known. promise: as in `reach`.
         """
         with quiet():  # norms near the largest number
-            promise = None
-            if self.optimizer.rule.promises:
+            if promise is None and self.optimizer.rule.promises:
                 promise = self.optimizer.promise(self.state) if point.t else math.inf
             verdict = self.stopping.check(point, promise)
             if verdict is not None:
@@ -193,7 +203,10 @@ class Descent:
 
     def _conclude(self, verdict: Verdict) -> None:
         """End at ``point`` with this verdict, and with what the optimizer has to say of its own state."""
-        if not verdict.status.success and (advice := self.optimizer.advice(self.state, self.point.t)):
+        if verdict.status.success or self.optimizer.rule.advise is None:
+            self.verdict = verdict
+            return
+        if advice := self.optimizer.advice(self.state, self.point.t):
             verdict = Verdict(verdict.status, worded("{found}; {advice}", found=verdict.message, advice=advice))
         self.verdict = verdict
 

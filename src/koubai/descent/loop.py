@@ -6,7 +6,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import nullcontext
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, Never
 
 from koubai.descent.arguments import prepared
@@ -149,11 +149,11 @@ def minimize(
         "target": target, "bounds": bounds, "batches": batches, "seed": seed, "record": record,
         "checkpoint": checkpoint,
     }  # fmt: skip
-    if isinstance(f, Mapping):
+    if type(f) is not FunctionType and isinstance(f, Mapping):
         f, x0, optimizer, options = _specified(f, x0, optimizer, options)
     elif x0 is None:
         raise InputError("give the start: x0, in the form that f takes")
-    return drive(_begun(f, x0, optimizer, **options), on_step, progress)
+    return drive(_begun(f, x0, optimizer, options), on_step, progress)
 
 
 def _specified(
@@ -169,8 +169,8 @@ def _specified(
     return described.f, described.x0, described.optimizer, DEFAULTS | described.options | own
 
 
-def _begun(f: Function, x0: Parameters, optimizer: Optimizer | str, **options: Any) -> RuleStepper:
-    """Return a stepper for a new descent, which remembers how it was called."""
+def _begun(f: Function, x0: Parameters, optimizer: Optimizer | str, options: dict[str, Any]) -> RuleStepper:
+    """Return a stepper for a new descent, which remembers how it was called: with ``options``, which are kept."""
     stepper = prepared(f, x0, optimizer, **options)
     descent, options["optimizer"], options["checkpoint"] = stepper.descent, optimizer, None
     descent.call = Call(minimize, f, descent.start, descent.layout, options)
@@ -244,7 +244,12 @@ def drive(stepper: RuleStepper, on_step: Callable[[Step], Any] | None, progress:
     if on_step is not None and not callable(on_step):
         raise InputError(f"on_step must be a function of a Step or None, got {on_step!r}")
     ours = on_step is None and not callable(stepper.descent.optimizer.lr)  # no function of the user's but f and grad
-    with quiet() if ours else nullcontext():
+    if ours:
+        if isinstance(stepper, PythonStepper):
+            stepper.ask()
+        with quiet():
+            interrupted = _interrupted(stepper, on_step, progress)
+    else:
         interrupted = _interrupted(stepper, on_step, progress)
     run = stepper.run(skip_final_pass=interrupted)
     if interrupted:
@@ -256,12 +261,15 @@ def _interrupted(stepper: RuleStepper, on_step: Callable[[Step], Any] | None, pr
     """Make the steps of a descent; return whether Ctrl-C ended it."""
     descent = stepper.descent
     try:
-        with stepper.bar() if progress else nullcontext() as report:
-            for point in points(stepper, many=on_step is None):
-                if report is not None:
+        if progress:
+            with stepper.bar() as report:
+                for point in points(stepper, many=on_step is None):
                     report(point)
-                if on_step is not None and on_step(descent.step()) is True:
-                    descent.verdict = Verdict(Status.stopped, worded("on_step returned True at step {t}", t=point.t))
+                    if _stops(on_step, descent):
+                        break
+        else:
+            for _ in points(stepper, many=on_step is None):
+                if on_step is not None and _stops(on_step, descent):
                     break
     except KeyboardInterrupt:
         if not descent.recorder.count:
@@ -269,8 +277,17 @@ def _interrupted(stepper: RuleStepper, on_step: Callable[[Step], Any] | None, pr
         descent.verdict = Verdict(Status.stopped, worded("interrupted after step {t}", t=descent.point.t))
         return True
     finally:
-        save(stepper, last=True)
+        if descent.checkpoint is not None:
+            save(stepper, last=True)
     return False
+
+
+def _stops(on_step: Callable[[Step], Any] | None, descent: Descent) -> bool:
+    """Return whether on_step ends the descent at its present point."""
+    if on_step is None or on_step(descent.step()) is not True:
+        return False
+    descent.verdict = Verdict(Status.stopped, worded("on_step returned True at step {t}", t=descent.point.t))
+    return True
 
 
 def iterate(
@@ -315,7 +332,7 @@ def iterate(
     for name in options:
         if name not in DEFAULTS:
             raise UnknownNameError("argument of iterate", name, ("f", "x0", "optimizer", *DEFAULTS))
-    stepper = _begun(f, x0, optimizer, **DEFAULTS | options)
+    stepper = _begun(f, x0, optimizer, DEFAULTS | options)
 
     def steps() -> Generator[Step, None, Run]:
         for _ in points(stepper):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -64,41 +64,38 @@ class NoResidualsError(InputError):
         self.reason = reason
 
 
-@dataclass
 class Objective:
     """f and its gradient over flat vectors, with every evaluation counted. batch: f's arguments after x.
 
     grad: a method's name, a function, or True: f returns its value and its gradient.
     """
 
-    f: Function
-    grad: Gradient
-    layout: Layout
-    bounds: Bounds | None = None
-    batch: tuple[Any, ...] = ()
     nfev: int = 0
     njev: int = 0
-    executor: str = "python"
-    program: Differentiated | None = field(default=None, init=False)  # value and gradient by backpropagation
-    _squares: Residuals | None = field(default=None, init=False)
-    counted_graphs: CountedGraphs = field(default_factory=CountedGraphs, init=False)
-    _last: tuple[Point, tuple[FloatArray, FloatArray]] | None = field(default=None, init=False)  # residuals, Jacobian
-    nonfinite_reason: str = field(default="", init=False)  # why the last gradient is not finite, if f is
-    disagreement: str = field(default="", init=False)  # of the user's own gradient with f at the start
-    independent: str = field(default="", init=False)  # a sentence, if f seems not to depend on x
-    _moved: bool = field(default=False, init=False)  # whether the last point evaluated is another one than the start
-    _fallen: Exception | None = field(default=None, init=False)  # why backpropagation was given up, if it was just now
-    _notes: set[str] = field(default_factory=set, init=False)  # of the differences that the user has read
-    _one_step: tuple[str, float | None] | None = field(default=None, init=False)  # (method, h) of simple differences
+    program: Differentiated | None = None  # value and gradient by backpropagation
+    _squares: Residuals | None = None
+    _last: tuple[Point, tuple[FloatArray, FloatArray]] | None = None  # residuals, Jacobian
+    _first: np.floating[Any] | None = None  # f at the start, if it was asked for
+    nonfinite_reason: str = ""  # why the last gradient is not finite, if f is
+    disagreement: str = ""  # of the user's own gradient with f at the start
+    independent: str = ""  # a sentence, if f seems not to depend on x
+    _moved: bool = False  # whether the last point evaluated is another one than the start
+    _fallen: Exception | None = None  # why backpropagation was given up, if it was just now
+    _notes: frozenset[str] = frozenset()  # of the differences that the user has read
+    _one_step: tuple[str, float | None] | None = None  # (method, h) of simple differences
 
-    def __post_init__(self) -> None:
-        if self.grad in ("auto", "backprop"):
-            self.program = Differentiated(self.f, 0, "backprop", cache=True, box=_box(self.bounds))
+    def __init__(
+        self, f: Function, grad: Gradient, layout: Layout, bounds: Bounds | None = None, batch: tuple[Any, ...] = ()
+    ) -> None:
+        self.f, self.grad, self.layout, self.bounds, self.batch = f, grad, layout, bounds, batch
+        self.counted_graphs = CountedGraphs()
+        if grad in ("auto", "backprop"):
+            self.program = Differentiated(f, 0, "backprop", cache=True, box=_box(bounds))
             # no reference cycle: all of a descent goes when it ends, and does not wait for the garbage collector
             this = weakref.ref(self)
             self.program.explain(lambda sentence: None if (owner := this()) is None else owner._explain(sentence))
-        elif self.grad in _ONE_STEP:
-            self._one_step = str(self.grad), None
+        elif grad in _ONE_STEP:
+            self._one_step = str(grad), None
 
     def flat_by_construction(self, point: Point) -> str:
         """Return a sentence if f follows x in steps only, so that its derivative is 0 wherever it has one; else ""."""
@@ -144,7 +141,7 @@ class Objective:
                 return  # so it may be at the end of a descent
             self.independent = worded("{name}: {what}", name=getattr(self.f, "__name__", "f"), what=FLAT)
         if matter not in self._notes:
-            self._notes.add(matter)
+            self._notes |= {matter}
             name = getattr(self.f, "__name__", "f")
             warn(GradientWarning(f"the gradient of {name} by differences: {sentence}"))
 
@@ -162,6 +159,11 @@ class Objective:
         return error
 
     @property
+    def executor(self) -> str:
+        """What ran the gradient; "python" if no graph did."""
+        return "python" if self.program is None else self.program.executor or "python"
+
+    @property
     def source(self) -> str:
         if callable(self.grad) or self.grad is True:
             return "user"
@@ -176,6 +178,19 @@ class Objective:
         self.nfev += 1
         value = called(lambda: self.f(self.layout.copy(x), *self.batch))
         return as_scalar(value if self.grad is not True else as_pair(value)[0])
+
+    def ask(self, x: FloatArray) -> None:
+        """Ask f for its value at the start, which `evaluate` takes if backpropagation needs it there."""
+        if self.program is not None:
+            try:
+                self._first = self.value(x)
+            except Exception as problem:
+                self._place(problem, 0, x)
+                raise
+
+    def _place(self, problem: Exception, t: int, x: FloatArray) -> None:
+        """Note where something was raised."""
+        problem.add_note(f"koubai: at step {t}, x = {shown(self.layout.view(x))}")
 
     def evaluate(self, t: int, x: FloatArray) -> Point:
         """Return f and the gradient at ``x``. The user's functions get copies; their exceptions get a note."""
@@ -211,7 +226,7 @@ class Objective:
                         fallen, self._fallen = self._fallen, None
                         warn(FallbackWarning(fallen, 1 + used))
             except Exception as problem:
-                problem.add_note(f"koubai: at step {t}, x = {shown(self.layout.view(x))}")
+                self._place(problem, t, x)
                 raise
         return Point(
             t,
@@ -242,31 +257,32 @@ class Objective:
 
     def _backprop(self, t: int, x: FloatArray) -> tuple[np.floating[Any], FloatArray] | None:
         """Return f and its gradient from the traced program, or None if differences have to take its place."""
-        if self.program is None:
+        program = self.program
+        if program is None:
             return None
         if t == 0:
-            fun = self.value(x)
+            fun = self.value(x) if self._first is None else self._first
+            self._first = None
             if not math.isfinite(fun):  # tracing can't be checked if f has no value
                 return fun, np.full_like(x, np.nan)
-            self.program.first = float(fun)
-        before = self.program.nfev
+            program.first = float(fun)
+        paths, layout = program.paths, self.layout
+        before = paths.nfev
         try:
-            fun, g = self.program(self.layout.view(x), *self.batch)  # which writes into no argument
+            fun, g = program(x if layout.is_vector else layout.view(x), *self.batch)  # which writes into no argument
         except (TraceError, GradientError) as error:
-            self.nfev += self.program.nfev - before
+            self.nfev += paths.nfev - before
             if self.grad == "backprop":
                 raise
-            self.program, self.executor = None, "python"
-            self._fallen = error
+            self.program, self._fallen = None, error
             refuse_random(lambda: self.value(x), getattr(self.f, "__name__", "f"))
             return None
-        path, cost = self.program.last, self.program.nfev - before
+        path, cost = program.last, paths.nfev - before
         if cost and path is not None:
             cost = self.counted_graphs.charge(path.recorded.graph, path.recorded.environment.complete, cost)
         self.nfev += 1 + cost
         self.njev += 1
-        self.executor = self.program.executor
-        return fun, self.layout.match(g, "the gradient")
+        return fun, layout.match(g, "the gradient")
 
     def residuals(self, point: Point) -> tuple[FloatArray, FloatArray]:
         """Return the residuals of which f is the sum of squares, and their Jacobian, at ``point``.
@@ -328,12 +344,7 @@ class Objective:
             r, jacobian = self.residuals(point)
         except NoResidualsError:
             return None
-        x = point.x
-        held, on_bound = np.zeros(x.size, bool), np.zeros(x.size, bool)
-        if self.bounds is not None:
-            held = self.bounds.low == self.bounds.high
-            on_bound = ~held & (self.bounds.free(x, point.g) == 0) & (point.g != 0)
-        later = partial(_covariance, r, jacobian, held, on_bound)
+        later = partial(_covariance, r, jacobian, point, self.bounds)
         return later if jacobian.size <= JACOBIAN_KEPT else partial(np.copy, later())
 
     def agrees(self, fun: float, point: Point) -> bool:
@@ -355,7 +366,7 @@ class Objective:
     def has_changed(self, x: FloatArray) -> bool:
         """Return whether something has changed that f reads from outside and that can be watched."""
         path = self.path(x)
-        return path is not None and path.recorded.environment.complete and not path.same()
+        return path is not None and not path.same() and path.recorded.environment.complete
 
     def path(self, x: FloatArray) -> Path | None:
         """Return the traced path that the program took last for an argument of this form, or None."""
@@ -411,9 +422,14 @@ class Objective:
         return self.layout.match(value.value, "Estimate.value"), float(finite.max(initial=0.0)), below_rounding
 
 
-def _covariance(r: FloatArray, jacobian: FloatArray, held: Mask, on_bound: Mask) -> FloatArray:
-    """Return the covariance of the parameters by r and J at the minimum; held, on_bound: those that are not free."""
-    size, free = held.size, ~held & ~on_bound
+def _covariance(r: FloatArray, jacobian: FloatArray, point: Point, bounds: Bounds | None) -> FloatArray:
+    """Return the covariance of the parameters by r and J at the minimum."""
+    x = point.x
+    held, on_bound = np.zeros(x.size, bool), np.zeros(x.size, bool)
+    if bounds is not None:
+        held = bounds.low == bounds.high
+        on_bound = ~held & (bounds.free(x, point.g) == 0) & (point.g != 0)
+    size, free = x.size, ~held & ~on_bound
     counts = int(np.count_nonzero((r != 0) | (jacobian != 0).any(axis=1)))
     n = int(np.count_nonzero(free))
     found = np.where(on_bound[:, None] | on_bound, np.nan, np.zeros((size, size)))

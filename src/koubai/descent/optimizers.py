@@ -256,11 +256,12 @@ class Optimizer:
         if args and "lr" in options:  # as PyTorch's, which hold the parameters
             fix = f"{cls.__name__}(lr={options['lr']!r})"
             raise InputError(f"write {fix}: the parameters go to update(params, grads), or to minimize")
-        return super().__new__(cls)
+        return object.__new__(cls)
 
     def __init__(self, lr: Rate | None = None, *, semantics: str | None = None, **hyperparameters: Any) -> None:
         if lr is None and semantics is None and not hyperparameters:
-            self._take_defaults()
+            made = type(self).__dict__.get("_made")  # the class's own, not one that it inherits
+            self.__dict__.update(self._defaults_made() if made is None else made)
             return
         frameworks = SEMANTICS[self.rule.name]
         self._semantics = next(iter(frameworks)) if semantics is None else semantics
@@ -272,17 +273,15 @@ class Optimizer:
         self._configure(_defaults(self.name, self._semantics)["lr"] if lr is None else lr, hyperparameters)
         self._forget()
 
-    def _take_defaults(self) -> None:
-        """Set every hyperparameter to its default, which is checked once for all."""
+    def _defaults_made(self) -> dict[str, Any]:
+        """Return what an object that was given nothing holds, which is checked once for all."""
         kind, own = type(self), self.__dict__
-        made = kind.__dict__.get("_made")  # the class's own, not one that it inherits
-        if made is None:
-            before = set(own)
-            self._semantics = next(iter(SEMANTICS[self.rule.name]))
-            self._configure(_defaults(self.name, self._semantics)["lr"], {})
-            self._forget()
-            made = kind._made = {name: value for name, value in own.items() if name not in before}
-        own.update(made)
+        before = set(own)
+        self._semantics = next(iter(SEMANTICS[self.rule.name]))
+        self._configure(_defaults(self.name, self._semantics)["lr"], {})
+        self._forget()
+        kind._made = {name: value for name, value in own.items() if name not in before}
+        return kind._made
 
     def _configure(self, lr: Rate, hyperparameters: Mapping[str, Any]) -> None:
         """Check every hyperparameter, then set them all."""
@@ -444,8 +443,14 @@ class Optimizer:
         if not self.rule.state:
             return ()
         hyper = {"lr": self.lr_at(0), **self._own}
-        parts = _parts(x, layout) if self.rule.scope == "tensor" else [x]
-        return tuple(array for part in parts for array in self.rule.start(part, hyper))
+        if self.rule.scope != "tensor":
+            return self.rule.start(x, hyper)
+        return tuple(array for part in _parts(x, layout) for array in self.rule.start(part, hyper))
+
+    @property
+    def begins_with_zeros(self) -> bool:
+        """Whether the state before the first update is known without x: all of it is 0."""
+        return not (self.rule.begin or self._groups)
 
     def state_names(self, layout: Layout | None = None) -> tuple[str, ...]:
         """Return a name for each array of the state: "m", or "W.m" if each array or group of a dict has its own."""
@@ -497,13 +502,15 @@ class Optimizer:
                 x = x * (1 - lr * decay)
             else:
                 g = g + decay * x
-        needed = {"fun": fun, "evaluate": evaluate, "unclipped": unclipped, "box": box, "residuals": residuals}
-        extra = {name: needed[name] for name in self.rule.uses}
-        if self.rule.scope != "tensor":
-            return self.rule(x, g, state, t, lr=lr, **self._own, **extra)
-        k, steps = len(self.rule.state), []
+        rule, hyper = self.rule, self._own
+        if rule.uses:
+            needed = {"fun": fun, "evaluate": evaluate, "unclipped": unclipped, "box": box, "residuals": residuals}
+            hyper = hyper | {name: needed[name] for name in rule.uses}
+        if rule.scope != "tensor":
+            return rule.formula(x, g, state, t, lr=lr, **hyper)
+        k, steps = len(rule.state), []
         for i, (xi, gi) in enumerate(zip(_parts(x, layout), _parts(g, layout), strict=True)):
-            steps.append(self.rule(xi, gi, state[k * i : k * i + k], t, lr=lr, **self._own, **extra))
+            steps.append(rule.formula(xi, gi, state[k * i : k * i + k], t, lr=lr, **hyper))
         return np.concatenate([xi.ravel() for xi, _ in steps]), tuple(a for _, after in steps for a in after)
 
     # -- groups of parameters -----------------------------------------------------------------------------------------

@@ -192,7 +192,7 @@ class Epochs:
 def filled(kind: type[_Kind], **fields: Any) -> _Kind:
     """Return a frozen dataclass with these fields; its own __init__ sets one after the other, which takes longer."""
     made = object.__new__(kind)
-    made.__dict__.update(fields)
+    object.__setattr__(made, "__dict__", fields)
     return made
 
 
@@ -392,6 +392,7 @@ class _Block:
     """
 
     SPARE, LEAST, LARGEST = 2, 2**16, 2**23  # how many are kept, and of how many bytes
+    FEW = 2**12  # bytes, which are all set to 0 in less time than a part of them
     spare: ClassVar[list[Any]] = []
 
     def __init__(self, size: int) -> None:
@@ -413,24 +414,28 @@ _WIDTH = 8 * _NUMBERS + _FLAGS
 _WHOLE, _NUMBER, _FLAG = np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.bool_)
 
 
-class _Columns:
+class Rows:
     """The memory of a record's rows, one block with a column after the other.
 
     A loop in machine code knows the columns by their addresses. NumPy's arrays of them are made when they are
     needed, and what Python knows of single rows and rates is written then too: most of a short descent's time
-    would go there.
+    would go there. An index gives a column from the ``first`` row on, which a loop writes.
     """
 
-    __slots__ = ("_arrays", "_rates", "_rows", "block", "layout", "room", "starts")
+    __slots__ = ("_arrays", "_rates", "_rows", "block", "first", "layout", "room", "starts")
 
     def __init__(self, layout: Layout, room: int) -> None:
         self.layout, self.room = layout, room
         row = layout.size * layout.dtype.itemsize
         size = room * (_WIDTH + row)
-        self.block = np.empty(size, np.uint8) if size < _Block.LEAST else np.asarray(_Block(size))
         flags = size - _FLAGS * room
-        self.block[flags:] = 0
+        if size <= _Block.FEW:
+            self.block = np.zeros(size, np.uint8)
+        else:
+            self.block = np.empty(size, np.uint8) if size < _Block.LEAST else np.asarray(_Block(size))
+            self.block[flags:] = 0
         self.starts = 8 * room, 16 * room, 8 * _NUMBERS * room, flags, flags + room  # as descents.COLUMNS
+        self.first = 0
         self._arrays: dict[str, Any] | None = None
         self._rows: list[tuple[int, Row]] = []
         self._rates: list[tuple[int, int, Any]] = []
@@ -450,6 +455,11 @@ class _Columns:
             self._arrays["lr"][begin:end] = rates
 
     @property
+    def waiting(self) -> int:
+        """How many single rows are not written yet."""
+        return len(self._rows)
+
+    @property
     def arrays(self) -> dict[str, Any]:
         """The columns, with room for all rows."""
         if self._arrays is None:
@@ -458,6 +468,7 @@ class _Columns:
                 arrays["lr"][begin:end] = rates
             for k, row in self._rows:
                 self._write(arrays, k, row)
+            self._rows.clear()
             self._arrays = arrays
         return self._arrays
 
@@ -477,10 +488,16 @@ class _Columns:
         arrays["x"][k], arrays["clipped"][k], arrays["projected"][k] = x, clipped, projected
         arrays["fun"][k], arrays["grad_norm"][k], arrays["lr"][k] = fun, grad_norm, lr
 
-    def x(self, k: int) -> FloatArray:
-        """Return x in row ``k``, which a loop wrote: a view."""
-        size, dtype = self.layout.size, self.layout.dtype
-        return np.ndarray(size, dtype, self.block, self.starts[2] + k * size * dtype.itemsize)
+    def __getitem__(self, name: str) -> Any:
+        return self.arrays[name][self.first :]
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Where the ``first`` row of each column that a loop writes is in memory, as descents.COLUMNS."""
+        begin, k = address(self.block), self.first
+        fun, norm, x, clipped, projected = self.starts
+        x += k * self.layout.size * self.layout.dtype.itemsize
+        return begin + fun + 8 * k, begin + norm + 8 * k, begin + x, begin + clipped + k, begin + projected + k
 
     def history(self, rows: int, stride: int, last: int | None, epochs: Epochs | None, is_copied: bool) -> History:
         """Return the first rows as a history: made now if they are copied, else when it is read.
@@ -503,18 +520,6 @@ class _Columns:
         )
 
 
-class Rows:
-    """The rows of a record from the ``first`` one on, as columns. places: the addresses of those that a loop writes."""
-
-    __slots__ = ("_columns", "first", "places")
-
-    def __init__(self, columns: _Columns, first: int, places: list[int]) -> None:
-        self._columns, self.first, self.places = columns, first, places
-
-    def __getitem__(self, name: str) -> Any:
-        return self._columns.arrays[name][self.first :]
-
-
 FEW_STEPS = 62  # of a search; few need more. With the first and the last one 64 rows
 
 
@@ -534,6 +539,13 @@ class Recorder:
     FEW = 64
     BYTES = 200_000_000
     SMALL = 2**13  # bytes: not worth a copy
+    WAITING = 16  # small rows that are not written until the arrays are made: a short descent's never are
+
+    stride: int = 1
+    count: int = 0
+    last: Row | None = None
+    _columns: Rows | None = None
+    _room: int = 0  # it grows by doubling; ``count`` rows of it are in use
 
     def __init__(
         self, layout: Layout, record: Literal["auto", "all", "off"], numbers: int = NUMBERS, steps: int = 0
@@ -542,24 +554,32 @@ class Recorder:
             raise InputError(f"record must be 'auto', 'all' or 'off', got {record!r}")
         self.layout = layout
         self.record = record
-        self.stride = 1
         self.at_once = numbers != self.NUMBERS  # all the room is taken with the first row, as steps shall not take any
-        row = layout.size * layout.dtype.itemsize
-        self._width, self._widths = _WIDTH + row, (8, 8, row, 1, 1)  # of a row, and of one in descents.COLUMNS
-        fits = min(self.FEW, self.BYTES // self._width - 2)  # with the last row and one to spare
-        self.limit = max(2, 0 if self.at_once else fits, min(self.ROWS, numbers // layout.size))
-        self.count = 0
-        self.last: Row | None = None
-        rows = 2 if record == "off" else min(steps, self.limit) + 2  # the first one, and one to spare
-        self._first = rows if rows * self._width <= _Block.LARGEST else min(64, self.limit + 2)
-        self._room = 0  # it grows by doubling; ``count`` rows of it are in use
-        self._columns: _Columns | None = None
+        width, self.limit, self._first = self._rooms(
+            layout.size, layout.dtype.itemsize, record, numbers, int(steps), self.ROWS
+        )
+        self._width = width
+        self._waiting = 0 if self.at_once or width > self.SMALL else self.WAITING
+
+    @classmethod
+    @functools.lru_cache(256)
+    def _rooms(
+        cls, size: int, itemsize: int, record: Literal["auto", "all", "off"], numbers: int, steps: int, most: int
+    ) -> tuple[int, int, int]:
+        """Return the bytes of a row, how many rows are kept of at ``most``, and for how many there is room at first."""
+        width = _WIDTH + size * itemsize
+        fits = min(cls.FEW, cls.BYTES // width - 2)  # with the last row and one to spare
+        limit = max(2, 0 if numbers != cls.NUMBERS else fits, min(most, numbers // size))
+        rows = 2 if record == "off" else min(steps, limit) + 2  # the first one, and one to spare
+        return width, limit, rows if rows * width <= _Block.LARGEST else min(64, limit + 2)
 
     def _take_room(self, rows: int) -> None:
         """Take memory for this many rows."""
-        before, self._room, self._columns = self.arrays(), rows, _Columns(self.layout, rows)
-        for name, column in before.items():
-            self._columns.arrays[name][: self.count] = column
+        before = self.arrays() if self.count else None
+        self._room, self._columns = rows, Rows(self.layout, rows)
+        if before is not None:
+            for name, column in before.items():
+                self._columns.arrays[name][: self.count] = column
 
     def is_due(self, t: int) -> bool:
         """Return whether step ``t``, the next one that is added, gets a row."""
@@ -575,16 +595,21 @@ class Recorder:
         clipped: bool = False,
         projected: bool = False,
     ) -> None:
-        """Add the row of step ``t``. Until the next one, the caller must not change ``x``, and the start's never."""
-        self.last = (t, x, fun, grad_norm, lr, clipped, projected)
-        if not self.is_due(t):
+        """Add the row of step ``t``. The caller must not change ``x``; a training may, once the next row is added, but
+        never the start's.
+        """
+        self.last = row = (t, x, fun, grad_norm, lr, clipped, projected)
+        count = self.count
+        if t % self.stride or (count and self.record == "off"):  # as in `is_due`
             return
-        self._make_room(1)
-        if self.count:
-            self._held  # noqa: B018 - the arrays are made, so that x is copied
-        self._columns.put(self.count, self.last)  # type: ignore[union-attr]
-        self.count += 1
-        if self.count > self.limit:
+        if count >= self._room:
+            self._make_room(1)
+        columns = self._columns
+        if count and columns.waiting >= self._waiting:  # type: ignore[union-attr]
+            columns.arrays  # type: ignore[union-attr]  # noqa: B018 - they are made, so that x is copied
+        columns.put(count, row)  # type: ignore[union-attr]
+        self.count = count + 1
+        if count >= self.limit:
             self._thin()
 
     def add_rows(self, rows: Mapping[str, Any], last: Row) -> None:
@@ -610,11 +635,13 @@ class Recorder:
             if self.record == "auto":  # up to the step at which the rows are thinned
                 end = min(end, (t // self.stride + self.limit + 2 - self.count) * self.stride - 1)
             due, mask = end // self.stride - t // self.stride, self.stride - 1
-        self._make_room(due + 1)
-        columns, k = self._columns, self.count
-        begin = address(columns.block)  # type: ignore[union-attr]
-        places = [begin + start + k * width for start, width in zip(columns.starts, self._widths, strict=True)]  # type: ignore[union-attr]
-        return end, mask, Rows(columns, k, places)  # type: ignore[arg-type]
+        k = self.count
+        if k + due >= self._room:
+            self._make_room(due + 1)
+        columns = self._columns
+        assert columns is not None
+        columns.first = k
+        return end, mask, columns
 
     def take(self, begin: int, rates: float | FloatArray, last: Row) -> None:
         """Add the rows that a loop wrote after step ``begin``: all columns but lr.
@@ -630,13 +657,6 @@ class Recorder:
             self.count += due
             if self.count > self.limit:
                 self._thin()
-
-    def x_at(self, t: int) -> FloatArray | None:
-        """Return x after ``t`` updates, if that step has a row: a view, which the rows that follow leave as it is."""
-        row, beyond = divmod(t, self.stride)
-        if beyond or row >= self.count:
-            return None
-        return self._columns.x(row) if row else self._held["x"][0]  # type: ignore[union-attr]
 
     def _make_room(self, more: int) -> None:
         if self.count + more > self._room:
@@ -672,13 +692,13 @@ class Recorder:
         """Return the rows so far, the last one included. They stay as they are: for any row that follows, other memory
         is taken.
         """
-        is_apart = self.last is not None and self.last[0] != (self.count - 1) * self.stride  # its step is not due
-        self._make_room(is_apart)
-        columns, rows = self._columns or _Columns(self.layout, 0), self.count + is_apart
-        last = None
-        if is_apart:
-            last, x, *rest = self.last  # type: ignore[misc]
-            columns.put(self.count, (last, x.copy(), *rest))
+        rows, row, last = self.count, self.last, None
+        if row is not None and row[0] != (rows - 1) * self.stride:  # its step is not due
+            self._make_room(1)
+            last = row[0]
+            self._columns.put(rows, (last, row[1].copy(), *row[2:]))  # type: ignore[union-attr]
+            rows += 1
+        columns = self._columns or Rows(self.layout, 0)
         is_copied = 2 * rows < self._room and self._room * self._width > self.SMALL
         history = columns.history(rows, self.stride, last, epochs, is_copied)
         self._room = self.count

@@ -16,7 +16,7 @@ from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Recorder, Status
 from koubai.descent.steppers import PythonStepper
 from koubai.descent.stopping import Point, Stopping, Verdict, shown
-from koubai.errors import InputError
+from koubai.errors import InputError, quiet
 from koubai.parameters import plain
 
 __all__ = ["restore_state", "restored", "save"]
@@ -37,6 +37,8 @@ def _written(stepper: RuleStepper) -> tuple[dict[str, Any], dict[str, Any]]:
     descent = stepper.descent
     stopping, recorder, objective = descent.stopping, descent.recorder, descent.objective
     points = {"start": stopping.start, "last": descent.point, "best": descent.best}
+    with quiet():
+        learned = {name: getattr(stopping, name) for name in STOPPING_STATE}
     header = {
         "layout": describe_layout(descent.layout),
         "optimizer": describe_optimizer(descent.optimizer),
@@ -52,7 +54,7 @@ def _written(stepper: RuleStepper) -> tuple[dict[str, Any], dict[str, Any]]:
             for name, p in points.items()
         },
         "feed": None if descent.batches is None else descent.batches.position(),
-        "stopping": {name: getattr(stopping, name) for name in STOPPING_STATE},
+        "stopping": learned,
         "stride": recorder.stride,
         "last_row": [recorder.last[0], *recorder.last[2:]] if recorder.last else None,
         "counts": [objective.nfev, objective.njev],

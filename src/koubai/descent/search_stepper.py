@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
+import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import FunctionType
 from typing import Any, ClassVar, NamedTuple
 
@@ -54,6 +57,9 @@ DESCENT = 8  # steps of least squares
 STEPS, WORK = 512, 2**24  # in a row, and elements gone through in them, before a signal is answered
 SCHEDULED = 32  # rates that are computed at a time
 CACHED = 4  # of the same kind, for later descents
+_FIELDS = struct.Struct(f"{searches.NUMBERS}d{searches.END}q")
+_READ = struct.Struct(f"{searches.NUMBERS}d{searches.END + 1}q")
+_T, _BEST_T, _END = (searches.NUMBERS + k for k in (searches.T, searches.BEST_T, searches.END))  # in what is read
 PAUSE = 0.05  # seconds after which a descent reports where it is
 
 
@@ -127,19 +133,21 @@ class _Memory:
     def __init__(self, key: tuple[Kind, int, int], rule: Rule, begun: Sequence[Any]) -> None:
         self.key, (kind, n, m) = key, key
         name = kind.name
-        self.shapes = [np.shape(part) for part in begun]
+        shapes = [np.shape(part) for part in begun]
+        ends = itertools.accumulate(map(math.prod, shapes), initial=0)
+        self.places = [(slice(*pair), shape) for pair, shape in zip(itertools.pairwise(ends), shapes, strict=True)]
         self.begun = np.concatenate([np.ravel(part) for part in begun])
-        self.store, self.state, start = self.begun.copy(), {}, 0
-        for each, shape in zip(rule.state, self.shapes, strict=True):
-            end = start + math.prod(shape)
-            self.state[each] = self.store[start:end].reshape(shape or (1,))
-            start = end
+        self.store, self.state = self.begun.copy(), {}
+        for each, (place, shape) in zip(rule.state, self.places, strict=True):
+            self.state[each] = self.store[place].reshape(shape or (1,))
         pairs = kind.history_size if name == "lbfgs" else 1
         scratch = max(n, pairs)
+        fields = np.zeros(searches.NUMBERS + searches.COUNTS)
+        self._fields = fields.data.cast("B")  # as bytes: Python reads and writes them ten times as fast
         given: dict[str, Any] = {
             "xs": np.zeros((4, n)), "gs": np.zeros((4, n)), "trials": np.zeros((4, 3)), "before": np.zeros((2, n)),
-            "direction": np.zeros(scratch), "best": np.zeros(2 * n), "numbers": np.zeros(searches.NUMBERS),
-            "counts": np.zeros(searches.COUNTS, np.int64), "rates": np.zeros(1), "ends_next": np.zeros(2),
+            "direction": np.zeros(scratch), "best": np.zeros(2 * n), "numbers": fields[: searches.NUMBERS],
+            "counts": fields[searches.NUMBERS :].view(np.int64), "rates": np.zeros(1), "ends_next": np.zeros(2),
             "inverse_next": np.zeros((pairs, pairs)), "along_next": np.zeros(pairs), "column": np.zeros(scratch),
             "parts": np.zeros(scratch), "q": np.zeros(scratch), "row_fun": np.zeros(1), "row_norm": np.zeros(1),
             "row_x": np.zeros(n),
@@ -153,28 +161,42 @@ class _Memory:
         self.xs, self.gs, self.numbers, self.counts = (given[k] for k in ("xs", "gs", "numbers", "counts"))
         self.trials, self.before, self.best, self.rates = (given[k] for k in ("trials", "before", "best", "rates"))
         self.counts[searches.N], self.counts[searches.M], self.counts[searches.VARIANT] = n, m, kind.variant
-        self.numbers[searches.C1 : searches.C1 + len(kind.own)] = kind.own
+        self._own = kind.own
         self.counts[searches.ROOM] = len(self.state["recent"]) if name == "barzilai_borwein" else pairs + 1
         code = TEXTS[name].__code__
         self.names = list(code.co_varnames[: code.co_argcount])
         self.block = Block([self.arrays[each] for each in self.names])
-        self._nowhere = [address(given[each]) for each in ("row_fun", "row_norm", "row_x")]
+        self._nowhere = tuple([address(given[each]) for each in ("row_fun", "row_norm", "row_x")])
         self._rate, self.place = address(self.rates), address(self.xs)
         self._moving = [self.block.starts[self.names.index(each)] for each in ("rates", "row_fun", "row_norm", "row_x")]
         self._views: list[Any] | None = None
 
+    def kept(self) -> Callable[[], tuple[Any, ...]]:
+        """Return what gives the optimizer's state as it is here now, whatever becomes of the memory."""
+        return partial(self._parted, self.store.copy())
+
+    def _parted(self, flat: FloatArray) -> tuple[Any, ...]:
+        return tuple([flat[place].reshape(shape) if shape else flat[place.start] for place, shape in self.places])
+
     def read(self) -> tuple[Any, ...]:
         """Return the optimizer's state as it is here now."""
-        return tuple([a.copy() if shape else a[0] for a, shape in zip(self.state.values(), self.shapes, strict=True)])
+        return self._parted(self.store.copy())
+
+    def fill(self, given: Sequence[float], fun: float, best: float, promise: Sequence[float], *counts: int) -> None:
+        """Set the first line of the numbers, f here and the least so far, the last line; and the counts before END."""
+        _FIELDS.pack_into(self._fields, 0, *given, fun, 0.0, best, 0.0, *self._own, *promise, *counts)
+
+    def fields(self) -> tuple[Any, ...]:
+        """Return all numbers, then the counts up to END."""
+        return _READ.unpack_from(self._fields)
 
     def bind(self, rates: FloatArray | None, rows: Rows | None) -> None:
         """Take these rates and rows."""
         self.moving = rates, rows
-        first, *others = self._moving
+        rate, fun, norm, x = self._moving
         places = self.block.places
-        places[first] = self._rate if rates is None else address(rates)
-        for k, place in zip(others, self._nowhere if rows is None else rows.places, strict=False):
-            places[k] = place
+        places[rate] = self._rate if rates is None else address(rates)
+        places[fun], places[norm], places[x] = self._nowhere if rows is None else rows.places[:3]
 
     def views(self) -> list[Any]:
         """Return the arguments for Python, which reads and writes the same memory."""
@@ -211,7 +233,8 @@ class SearchStepper:
         self.deadline = 0.0
         self.ahead, self.fits = 0, True  # Python's time for a descent, in steps; whether J has room in memory
         self.bound: tuple[int, ...] = ()  # the tables that the memory leads to, by their addresses
-        self._memory: _Memory | None = None
+        self.memory: _Memory = None  # type: ignore[assignment]  # of least squares, until their number is known
+        self.limits = limits(self.descent.stopping)
         if self.name != SQUARES:
             self._take_memory(0)
 
@@ -237,32 +260,28 @@ class SearchStepper:
         except (AttributeError, KeyError, IndexError):
             return cls(python, kind)
         found.python, found.descent, found.path = python, descent, path
-        found._limit()
+        found.limits = limits(descent.stopping)
         return found
 
     def leave(self) -> None:
         """End a descent; what was made for it is left to the next one on the same path."""
         descent, path, spare = self.descent, self.path, None
         if path is not None:
-            if self._memory is not None and self.fits and self._memory.xs.shape[1] <= SMALL:
+            if self.memory is not None and self.fits and self.memory.xs.shape[1] <= SMALL:
                 spare = path.specializations.setdefault(self.kind, [])
                 spare = spare if len(spare) < CACHED else None
             self._leave_tables()  # searches of all kinds share the one, and whoever asks for residuals the other
         if descent.checkpoint is not None:
             descent.state  # noqa: B018 - read from the memory, if it has not been: a checkpoint needs it
         elif descent.state_is_lazy:
-            descent.state = ()
+            wanted = self.name == SQUARES or descent.verdict is None or not descent.verdict.status.success
+            descent.state = self.memory.kept() if wanted and self.memory is not None else ()
         self.python = self.descent = self.path = self.loaded_point = self.begin = None  # type: ignore[assignment]
         self.asked.clear()
-        if self._memory is not None:
-            self._memory.moving = None, None
+        if self.memory is not None:
+            self.memory.moving = None, None
         if spare is not None:
             spare.append(self)
-
-    @property
-    def memory(self) -> _Memory:
-        assert self._memory is not None
-        return self._memory
 
     def _take_memory(self, m: int) -> None:
         """Take memory for m residuals into use."""
@@ -272,19 +291,11 @@ class SearchStepper:
         except (KeyError, IndexError):
             start = descent.start
             memory = _Memory(key, descent.optimizer.rule, descent.optimizer.init(start, descent.layout))
-        self._memory, self.loaded_point, self.bound = memory, None, ()
-        self._limit()
-
-    def _limit(self) -> None:
-        """Set what does not change in a descent."""
-        if self._memory is not None:
-            numbers = self._memory.numbers
-            numbers[searches.TARGET], *rest = limits(self.descent.stopping)
-            numbers[searches.FTOL : searches.X2_LIMIT + 1] = rest
+        self.memory, self.loaded_point, self.bound = memory, None, ()
 
     def _has_room(self, point: Point) -> bool:
         """Make room for the residuals in the memory; False: they are too many, or too few."""
-        if self._memory is None or not self.fits:
+        if self.memory is None or not self.fits:
             self._leave_memory()
             m, n = self._number(point), point.x.size
             if m < n or m * n * n > PRODUCTS or (m * n * n > PRODUCTS_OF_A_STEP and not library.available()):
@@ -306,7 +317,7 @@ class SearchStepper:
 
     def _leave_memory(self) -> None:
         """Leave the memory for a descent on another function."""
-        memory, self._memory = self._memory, None
+        memory, self.memory = self.memory, None  # type: ignore[assignment]
         if memory is not None:
             if self.descent is not None:
                 self.descent.state  # noqa: B018 - read from the memory, if it has not been
@@ -333,40 +344,38 @@ class SearchStepper:
         if descent.objective.program is None:
             self.python.advance(many)
             return
-        point, checkpoint = descent.current(), descent.checkpoint
+        point, checkpoint, t = descent.current(), descent.checkpoint, descent.point.t
         if self.name == SQUARES and not self._has_room(point):
             self.python.step_from(point)
             return
-        first = descent.point.t
-        end = min(first + self._most(point.x), descent.stopping.max_steps - 1)
+        end = min(t + self._most(point.x), descent.stopping.max_steps - 1)
         rates: FloatArray | None = None
         rows: Rows | None = None
         mask = -1
-        if not first and end > FEW_STEPS:
+        if not t and end > FEW_STEPS:
             end = FEW_STEPS
         if checkpoint is not None and checkpoint.steps is not None:
-            end = min(end, first + checkpoint.steps + 1 - checkpoint.step)
-        if callable(descent.optimizer.lr) and many and end > first:
-            rates, end = descent.rates(min(end, first + SCHEDULED))
-        if many and end > first:
-            end, mask, rows = descent.recorder.reserve(first, end)
-        is_asked = not many or end <= first  # whether the rules for stopping are applied to the first step
-        self._load(point, first + 1 if is_asked else end, rates, rows, mask)
-        if is_asked:
-            self.memory.numbers[searches.GTOL] = np.inf
-        self.deadline, why, made = time.monotonic() + PAUSE, searches.REACHED, 0
+            end = min(end, t + checkpoint.steps + 1 - checkpoint.step)
+        if callable(descent.optimizer.lr) and many and end > t:
+            rates, end = descent.rates(min(end, t + SCHEDULED))
+        if many and end > t:
+            end, mask, rows = descent.recorder.reserve(t, end)
+        is_asked = not many or end <= t  # whether the rules for stopping are applied to the first step
+        self._load(point, t + 1 if is_asked else end, rates, rows, mask, is_asked)
+        self.deadline, why, made, memory = time.monotonic() + PAUSE, searches.REACHED, 0, self.memory
         with quiet():
             try:
                 why = self._run()
             finally:
-                made = int(self.memory.counts[searches.T]) - first
+                fields = memory.fields()
+                made = fields[_T] - t
                 self._count(made + (why == searches.REMARKABLE))
                 if made:
-                    self._sync(first, made, rates, is_end=why != searches.REMARKABLE)
+                    self._sync(fields, made, rates, is_end=why != searches.REMARKABLE)
             if checkpoint is not None:
                 checkpoint.step += made - (why == searches.REACHED or (why == searches.ODD and made > 0))
             if why == searches.REMARKABLE:
-                self._apply_rules()
+                self._apply_rules(fields)
         if why == searches.ODD and not made:  # here the next step begins, which the text can't make
             if self.fits:
                 self.python.step_from(point)
@@ -416,9 +425,11 @@ class SearchStepper:
             descent.compiled_steps += steps
             descent.native_steps += steps
 
-    def _load(self, point: Point, end: int, rates: FloatArray | None, rows: Rows | None, mask: int) -> None:
+    def _load(
+        self, point: Point, end: int, rates: FloatArray | None, rows: Rows | None, mask: int, is_asked: bool
+    ) -> None:
+        """Copy the descent into the memory. is_asked: the rules for stopping are to be applied to its next step."""
         descent, memory = self.descent, self.memory
-        numbers, counts = memory.numbers, memory.counts
         memory.xs[0], memory.gs[0] = point.x, point.g
         if descent.point is not self.loaded_point:
             if descent.point.t == 0 and descent.state_is_lazy:
@@ -428,13 +439,14 @@ class SearchStepper:
                     array[...] = part
             self.loaded_point = descent.point
         stopping = descent.stopping
-        numbers[searches.GTOL] = stopping.limit or -1.0
-        numbers[searches.SHARE], numbers[searches.MORE] = 0.0, -np.inf
+        gtol, promise = stopping.limit or -1.0, (0.0, -math.inf)
         if self.name == SQUARES and stopping.gtol is None:  # then they end by what a step promises
-            numbers[searches.GTOL] = 0.0
-            numbers[searches.SHARE], numbers[searches.MORE] = EPS, EPS**1.5 * abs(stopping.start.fun)
-        numbers[searches.FUN], numbers[searches.BEST] = point.fun, descent.best.fun
-        counts[: searches.END] = point.t, point.t, end, rates is not None, mask, 0, -1
+            gtol, promise = 0.0, (EPS, EPS**1.5 * abs(stopping.start.fun))
+        target, *others = self.limits
+        memory.fill(
+            (target, math.inf if is_asked else gtol, *others), point.fun, descent.best.fun, promise,
+            point.t, point.t, end, rates is not None, mask, 0, -1,
+        )  # fmt: skip
         if rates is None:
             memory.rates[0] = descent.lr
         memory.bind(rates, rows)
@@ -505,37 +517,35 @@ class SearchStepper:
         memory.r[:], memory.columns[:] = r, jacobian.T
         return 1.0
 
-    def _sync(self, first: int, made: int, rates: FloatArray | None, is_end: bool) -> None:
-        """Take the steps that were made into the descent. is_end: with the state; no step follows at once."""
-        descent, memory = self.descent, self.memory
-        numbers, stopping = memory.numbers, descent.stopping
-        t = first + made
+    def _sync(self, fields: Sequence[Any], made: int, rates: FloatArray | None, is_end: bool) -> None:
+        """Take the steps that were made into the descent. fields: of the memory. is_end: with the state; no step
+        follows at once.
+        """
+        descent, memory, t = self.descent, self.memory, fields[_T]
         if rates is not None:
             descent.lr = float(rates[made])
-        fun, norm = numbers[searches.FUN], numbers[searches.NORM]
-        point = Point(t, memory.xs[0].copy(), float(fun), memory.gs[0].copy(), float(norm))
-        x, g = memory.before.copy()
-        stopping.go_on_at(x, g, point)
+        fun, norm = fields[searches.FUN], fields[searches.NORM]
+        point = Point(t, memory.xs[0].copy(), fun, memory.gs[0].copy(), norm)
+        descent.stopping.go_on_at(memory.before.copy(), point)
         descent.point = self.loaded_point = point
         if is_end:
             descent.state = memory.read
-            self._best()
+            self._best(fields)
         lr = descent.lr if rates is None else rates
-        descent.recorder.take(first, lr, (t, point.x, point.fun, point.grad_norm, descent.lr, False, False))
+        descent.recorder.take(t - made, lr, (t, point.x, fun, norm, descent.lr, False, False))
 
-    def _best(self) -> None:
+    def _best(self, fields: Sequence[Any]) -> None:
         """Take the best point from the memory, unless Python has it."""
-        descent, memory, n = self.descent, self.memory, self.memory.xs.shape[1]
-        if memory.counts[searches.BEST_T] >= 0 and memory.numbers[searches.BEST] < descent.best.fun:
-            best, fun = memory.best.copy(), float(memory.numbers[searches.BEST])
-            norm = float(memory.numbers[searches.BEST_NORM])
-            descent.best = Point(int(memory.counts[searches.BEST_T]), best[:n], fun, best[n:], norm)
+        t, fun, descent = fields[_BEST_T], fields[searches.BEST], self.descent
+        if t >= 0 and fun < descent.best.fun:
+            best = self.memory.best.copy()
+            n = best.size // 2
+            descent.best = Point(t, best[:n], fun, best[n:], fields[searches.BEST_NORM])
 
-    def _apply_rules(self) -> None:
+    def _apply_rules(self, fields: Sequence[Any]) -> None:
         """Apply the rules for stopping to the step on which the loop ended."""
         descent, memory = self.descent, self.memory
-        place = int(memory.counts[searches.END])
-        t = int(memory.counts[searches.T]) + 1
+        place, t = fields[_END], fields[_T] + 1
         x = memory.xs[place].copy()
         after = None
         for point in self.asked:
@@ -544,10 +554,13 @@ class SearchStepper:
         if after is None:
             g = memory.gs[place].copy()
             after = Point(t, x, float(memory.trials[place, 1]), g, largest(g))
-        if memory.counts[searches.BEST_T] != t or not are_equal(memory.best[: x.size], x):
-            self._best()  # else it is this point, and will be found to be
-        if self.name == SQUARES and are_equal(x, memory.xs[0]):  # where the step began
-            descent.objective.know(after, memory.r.copy(), np.ascontiguousarray(memory.columns.T))
-        descent.reach(after, memory.read)
+        if fields[_BEST_T] != t or not are_equal(memory.best[: x.size], x):
+            self._best(fields)  # else it is this point, and will be found to be
+        promise = None
+        if self.name == SQUARES:
+            promise = float(memory.state["promise"][0])
+            if are_equal(x, memory.xs[0]):  # where the step began
+                descent.objective.know(after, memory.r.copy(), np.ascontiguousarray(memory.columns.T))
+        descent.reach(after, memory.read, promise)
         if descent.point is after:
             self.loaded_point = after

@@ -62,14 +62,15 @@ def descent_graphs(
 
 def limits(stopping: Stopping) -> tuple[float, ...]:
     """Return the limits that a loop checks at each step: TARGET, FTOL, XTOL, F_LIMIT and X2_LIMIT."""
-    start = stopping.start
-    x = np.asarray(start.x, np.float64)
+    start, target, ftol, xtol = stopping.start, stopping.target, stopping.ftol, stopping.xtol
+    x = start.x if start.x.dtype == np.float64 else start.x.astype(np.float64)
     square, size = float(x.dot(x)), abs(start.fun)
-    growth = GROWTH * (1 - 1e-9) * (size if size > 1.0 else 1.0)
+    highest = start.fun + GROWTH * (1 - 1e-9) * (size if size > 1.0 else 1.0)
+    farthest = GROWTH * GROWTH * (1 - 1e-9) * (square if square > 1.0 else 1.0)
     return (
-        -math.inf if stopping.target is None else stopping.target,
-        -1.0 if stopping.ftol is None else stopping.ftol,
-        -1.0 if stopping.xtol is None else stopping.xtol,
-        min(start.fun + growth, BIGGEST),
-        min(GROWTH * GROWTH * (1 - 1e-9) * (square if square > 1.0 else 1.0), BIGGEST),
+        -math.inf if target is None else target,
+        -1.0 if ftol is None else ftol,
+        -1.0 if xtol is None else xtol,
+        highest if highest < BIGGEST else BIGGEST,
+        farthest if farthest < BIGGEST else BIGGEST,
     )

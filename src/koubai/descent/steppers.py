@@ -24,6 +24,14 @@ from koubai.parameters import FloatArray
 __all__ = ["PythonStepper"]
 
 
+def _known(points: list[Point], x: FloatArray) -> Point | None:
+    """Return the first of these points that is at ``x``."""
+    for point in points:
+        if point.x is x or are_equal(point.x, x):
+            return point
+    return None
+
+
 class PythonStepper:
     """Makes any step of a descent on f, one at a time, with mini-batches too."""
 
@@ -35,6 +43,12 @@ class PythonStepper:
     def leave(self) -> None:
         """End the descent."""
 
+    def ask(self) -> None:
+        """Ask f for its value at the start, if that is known to be wanted, as it is outside of `quiet`."""
+        descent = self.descent
+        if descent.batches is None and not descent.recorder.count:
+            descent.objective.ask(descent.start)
+
     def begin(self) -> None:
         """Arrive at the start; choose the optimizer by f, if none was named."""
         descent = self.descent
@@ -42,9 +56,10 @@ class PythonStepper:
         if first is not None:
             descent.optimizer, descent.optimizer_reason = choose(descent.objective, first)
             descent.stopping.optimizer, descent.may_choose_optimizer = descent.optimizer, False
-        begun = partial(descent.optimizer.init, descent.start, descent.layout)
-        descent.state = begun if descent.optimizer.rule.searches else begun()
-        descent.lr = descent.optimizer.lr_at(0)
+        optimizer = descent.optimizer
+        begun = partial(optimizer.init, descent.start, descent.layout)
+        descent.state = begun if optimizer.rule.searches or optimizer.begins_with_zeros else begun()
+        descent.lr = optimizer.lr_at(0)
         descent.arrive(first or self._first())
 
     def _first(self) -> Point:
@@ -79,13 +94,16 @@ class PythonStepper:
         descent = self.descent
         bounds, objective, t = descent.bounds, descent.objective, point.t + 1
         trials: list[Point] = []  # the points that a line search evaluates on its way
+        asked: dict[str, Any] = {}
+        if descent.optimizer.rule.searches:
+            asked = {
+                "evaluate": partial(self._trial, trials, t), "residuals": lambda x: objective.residuals(point),
+                "box": None if bounds is None else (bounds.low, bounds.high),
+            }  # fmt: skip
         with quiet():
             x, state = descent.optimizer.step(
-                point.x, point.g, descent.state, t, descent.lr,
-                fun=point.fun, evaluate=partial(self._trial, trials, t), layout=descent.layout,
-                box=None if bounds is None else (bounds.low, bounds.high),
-                residuals=lambda x: objective.residuals(point),
-            )  # fmt: skip
+                point.x, point.g, descent.state, t, descent.lr, fun=point.fun, layout=descent.layout, **asked
+            )
         projected = False
         if bounds is not None:
             inside = bounds.project(x)
@@ -93,8 +111,7 @@ class PythonStepper:
         if descent.batches is not None:
             after = self._sampled(descent.batches, t, x)
         else:
-            known = (trial for trial in trials if trial.x is x or are_equal(trial.x, x))
-            after = next(known, None) or objective.visit(t, x)
+            after = _known(trials, x) or objective.visit(t, x)
         return (replace(after, projected=True) if projected else after), state
 
     def _trial(self, trials: list[Point], t: int, x: FloatArray) -> tuple[float, FloatArray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Status
-from koubai.errors import InputError, quiet
+from koubai.errors import InputError
 from koubai.messages import Worded, worded
 from koubai.parameters import SHORT, FloatArray, Layout, is_finite, is_structure
 
@@ -58,7 +58,6 @@ class Verdict:
     message: str
 
 
-@dataclass
 class Stopping:
     """The stopping rules of one descent; ``check`` is called at every point, in the order of the path.
 
@@ -77,42 +76,48 @@ class Stopping:
     target: f ≤ target. At a mini-batch's point only divergence is checked.
     """
 
-    layout: Layout
-    optimizer: Optimizer
-    max_steps: int
-    gtol: float | None = None
-    ftol: float | None = None
-    xtol: float | None = None
-    target: float | None = None
-    follows: bool = True  # learns the curvature from one point to the next; of mini-batches it would learn the noise
-    free: Callable[[FloatArray, FloatArray], FloatArray] | None = None  # the part of g at x that bounds leave free
-
-    start: Point = field(init=False)
-    last: Point | None = field(default=None, init=False)
-    before: FloatArray | None = field(default=None, init=False)  # x of the point before it, if it is known
-    unchanged: int = field(default=0, init=False)
-    in_noise: int = field(default=0, init=False)
-    working_gtol: float = field(default=GTOL, init=False)  # without a gtol: a smaller gradient is checked
-    unbounded: bool = field(default=False, init=False)  # whether f seems to fall without end
+    start: Point
+    last: Point | None = None
+    unchanged: int = 0
+    in_noise: int = 0
+    working_gtol: float = GTOL  # without a gtol: a smaller gradient is checked
+    unbounded: bool = False  # whether f seems to fall without end
     # Of the last step that moved x: x and g before it and the point after it, until it is taken in; Δx, Δg and |Δx|,
     # until the curvature along it is asked for; |Δg| / |Δx|; and the curvature
-    _passed: tuple[FloatArray, FloatArray, Point] | None = field(default=None, init=False)
-    _last_step: tuple[FloatArray, FloatArray, float] | None = field(default=None, init=False)
-    _lipschitz: float = field(default=0.0, init=False)
-    _step_curvature: float = field(default=0.0, init=False)
+    _passed: tuple[FloatArray | tuple[FloatArray, FloatArray], Point] | None = None
+    _last_step: tuple[FloatArray, FloatArray, float] | None = None
+    _lipschitz: float = 0.0
+    _step_curvature: float = 0.0
 
-    def __post_init__(self) -> None:
-        if isinstance(self.max_steps, bool) or not isinstance(self.max_steps, int | np.integer) or self.max_steps < 0:
-            raise InputError(f"max_steps must be a whole number ≥ 0, got {self.max_steps!r}")
-        for name in ("gtol", "ftol", "xtol"):
-            value = getattr(self, name)
+    def __init__(
+        self,
+        layout: Layout,
+        optimizer: Optimizer,
+        max_steps: int,
+        gtol: float | None = None,
+        ftol: float | None = None,
+        xtol: float | None = None,
+        target: float | None = None,
+        follows: bool = True,
+        free: Callable[[FloatArray, FloatArray], FloatArray] | None = None,
+    ) -> None:
+        """follows: learn the curvature from one point to the next; of mini-batches it would be the noise. free: returns
+        the part of g at x that bounds leave free.
+        """
+        self.layout, self.optimizer = layout, optimizer
+        self.max_steps, self.gtol, self.ftol, self.xtol, self.target = max_steps, gtol, ftol, xtol, target
+        self.follows, self.free = follows, free
+        if max_steps < 0 if type(max_steps) is int else not _counts(max_steps):
+            raise InputError(f"max_steps must be a whole number ≥ 0, got {max_steps!r}")
+        tolerances = () if gtol is ftol is xtol is None else (("gtol", gtol), ("ftol", ftol), ("xtol", xtol))
+        for name, value in tolerances:
             if value is None or (type(value) is float and 0 <= value < math.inf):
                 continue
             if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
                 hint = "use 0 to turn it off" if name == "gtol" else "use None to turn it off"
                 raise InputError(f"{name} must be a finite number ≥ 0, got {value!r}; {hint}")
-        if self.target is not None and (not isinstance(self.target, Real) or math.isnan(self.target)):
-            raise InputError(f"target must be a number, got {self.target!r}")
+        if target is not None and (not isinstance(target, Real) or math.isnan(target)):
+            raise InputError(f"target must be a number, got {target!r}")
 
     # -- the rules, in the order in which they count ------------------------------------------------------------------
 
@@ -130,10 +135,8 @@ class Stopping:
         self.last = point
         if previous is None:
             self.start = point
-        else:
-            self.before = previous.x
-            if self.follows:
-                self._follow(previous, point)
+        elif self.follows:
+            self._follow(previous, point)
         if point.is_sample:
             out = Verdict(Status.max_steps, worded("the step limit {limit} came first", limit=self.max_steps))
             return self._diverged(point) or (out if point.t >= self.max_steps else None)
@@ -239,9 +242,6 @@ class Stopping:
         if limit == 0 or point.grad_norm > limit:
             return None
         limit = GTOL if self.gtol is None else limit
-        found = worded(
-            "largest |gradient| {g:.3g} ≤ gtol {gtol:g} at step {t}", g=point.grad_norm, gtol=limit, t=point.t
-        )
         if point.below_rounding:
             return Verdict(
                 Status.stalled,
@@ -251,6 +251,9 @@ class Stopping:
                     label=self.layout.label(point.below_rounding[0]),
                 ),
             )
+        found = worded(
+            "largest |gradient| {g:.3g} ≤ gtol {gtol:g} at step {t}", g=point.grad_norm, gtol=limit, t=point.t
+        )
         if point.error > limit:
             return Verdict(
                 Status.noise_floor,
@@ -271,9 +274,9 @@ class Stopping:
         """Return whether f has next to nothing left to fall by, in its own units; else lower ``working_gtol``."""
         if not self.step_curvature > 0:
             return False
-        g = point.g if self.free is None else self.free(point.x, point.g)
-        ahead = norm(g) ** 2 / (2 * self.step_curvature)
-        limit = self.negligible(point.fun, min(ahead, norm(g) ** 2 / (2 * self.lipschitz)))
+        square = norm(point.g if self.free is None else self.free(point.x, point.g)) ** 2
+        ahead = square / (2 * self.step_curvature)
+        limit = self.negligible(point.fun, min(ahead, square / (2 * self.lipschitz)))
         if ahead <= limit:
             return True
         smaller = point.grad_norm * max(0.5, math.sqrt(limit / ahead))  # not by much: this is checked again soon
@@ -306,7 +309,8 @@ class Stopping:
 
     def above_the_best(self, point: Point, best: Point) -> Verdict | None:
         """Return the verdict of a descent that ends above a point that it has left, which isn't a success."""
-        if point.fun - best.fun <= self.negligible(point.fun, point.fun - best.fun):
+        above = point.fun - best.fun
+        if above <= 0 or above <= self.negligible(point.fun, above):
             return None
         return Verdict(
             Status.stalled,
@@ -396,25 +400,27 @@ class Stopping:
     # -- what the path shows -- ----------------------------------------------------------------------------------------
 
     def _follow(self, previous: Point, point: Point) -> None:
-        """Keep what the rules need: for how long x has not changed, the noise, the curvature along the step."""
-        step = self._moved(previous.x, previous.g, point)
-        self.unchanged = self.unchanged + 1 if step == 0 else 0
+        """Keep what the rules need: for how long x has not changed, the noise, the last step that moved x."""
+        if are_equal(previous.x, point.x):
+            self.unchanged += 1
+        else:
+            self.unchanged, self._passed = 0, ((previous.x, previous.g), point)
         self.in_noise = self.in_noise + 1 if point.error and self.limit < point.grad_norm <= point.error else 0
 
-    def _moved(self, x: FloatArray, g: FloatArray, point: Point) -> float:
-        """Learn from the step that led from x and g to ``point``; return its length."""
-        along = point.x - x
-        step = norm(along)
-        if step > 0:
-            change = point.g - g
+    def _take_in(self) -> None:
+        """Learn from the last step that moved x, once that is asked for."""
+        if self._passed is not None:
+            (x, g), point = self._passed
+            along, change = point.x - x, point.g - g
+            step = norm(along)
             self._lipschitz, self._last_step, self._passed = norm(change) / step, (along, change, step), None
-        return step
+
+    # Both are asked for within `quiet`: the norms may be near the largest number.
 
     @property
     def lipschitz(self) -> float:
         """|Δg| / |Δx| of the last step that moved x."""
-        if self._passed is not None:
-            self._moved(*self._passed)
+        self._take_in()
         return self._lipschitz
 
     @lipschitz.setter
@@ -424,25 +430,23 @@ class Stopping:
     @property
     def step_curvature(self) -> float:
         """The curvature along the last step that moved x, Δx·Δg / Δx·Δx."""
-        if self._passed is not None:
-            self._moved(*self._passed)
+        self._take_in()
         if self._last_step is not None:
             along, change, step = self._last_step
-            with quiet():
-                self.step_curvature = float((along / step).dot(change / step))
+            self.step_curvature = float((along / step).dot(change / step))
         return self._step_curvature
 
     @step_curvature.setter
     def step_curvature(self, step_curvature: float) -> None:
         self._step_curvature, self._last_step = step_curvature, None
 
-    def go_on_at(self, x: FloatArray, g: FloatArray, point: Point) -> None:
+    def go_on_at(self, before: FloatArray, point: Point) -> None:
         """Go on at ``point``, to which a loop has come that applied the rules for stopping to every step on its way.
 
-        x, g: those of the point before it.
+        before: x and g of the point before it.
         """
-        self.before, self.last, self.unchanged, self.in_noise = x, point, 0, 0
-        self._passed = x, g, point
+        self.last, self.unchanged, self.in_noise = point, 0, 0
+        self._passed = before, point
 
     def out_of_steps(self, point: Point) -> Verdict:
         """Return the verdict at the last point allowed, if no other rule for stopping holds."""
@@ -461,6 +465,10 @@ class Stopping:
         elif self.gtol:
             text = worded("{text}, gtol {gtol:g}", text=text, gtol=self.gtol)
         return Verdict(Status.max_steps, text)
+
+
+def _counts(steps: Any) -> bool:
+    return not isinstance(steps, bool) and isinstance(steps, int | np.integer) and int(steps) >= 0
 
 
 def shown(x: Any) -> str:
@@ -485,9 +493,10 @@ def are_equal(a: FloatArray, b: FloatArray) -> bool:
 def largest(x: FloatArray) -> float:
     """Return the largest |component|."""
     if x.size <= SHORT:
-        sizes = list(map(abs, x.tolist()))
-        if not math.isnan(sum(sizes)):  # Python's max may pass over a NaN
-            return float(max(sizes))
+        sizes: list[float] = [*map(abs, x.tolist())]
+        total = sum(sizes)
+        if total == total:  # Python's max may pass over a NaN
+            return max(sizes)
     return float(np.maximum.reduce(np.abs(x)))
 
 

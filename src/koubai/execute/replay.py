@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from koubai.execute import library
-from koubai.execute.descents import address
+from koubai.execute.descents import address, watched
 from koubai.execute.elements import Unsuitable
 from koubai.execute.lower import lowered
 from koubai.execute.memory import is_view, is_write
@@ -273,7 +273,9 @@ def _count(rows: Sequence[Any]) -> int:
 
 def _work(rows: Sequence[Any]) -> int:
     """Return how many elements they go through, and about eight more for each."""
-    return 8 * _count(rows) + sum([int(row[_DIMENSIONS]) for row in rows if type(row) is tuple and len(row) > _DIMENSIONS])
+    return 8 * _count(rows) + sum(
+        [int(row[_DIMENSIONS]) for row in rows if type(row) is tuple and len(row) > _DIMENSIONS]
+    )
 
 
 def _runs(nodes: Sequence[Node], simple: Mapping[Op, int], first: int) -> dict[int, int]:
@@ -333,7 +335,7 @@ def _is_ufunc(op: Op) -> bool:
     return isinstance(op.call, np.ufunc)
 
 
-class TooLongError(Unsuitable):
+class _TooLongError(Unsuitable):
     """There are more rows than there may be."""
 
     def __init__(self) -> None:
@@ -345,13 +347,22 @@ def _is_core(op: Op) -> bool:
     return op.lower is None
 
 
+class _At:
+    """An array that lies at an address. (Of ctypes each size would take a type, which is a cycle of references.)"""
+
+    __slots__ = ("__array_interface__",)
+
+    def __init__(self, place: int, shape: tuple[int, ...], dtype: Any) -> None:
+        self.__array_interface__ = {"version": 3, "data": (place, False), "shape": shape, "typestr": dtype.str}
+
+
 class _Table:
     """The operations of graphs, as rows that lead from one value in a memory of its own to the next.
 
     A value is the address of a float64 by itself; or, of an array whose elements lie one after the other, its
     (address, shape, size, bytes an element), which are 0 if one number is spread over it; or any other array. A row is
     a tuple of the words that it needs, as `_PACKED` says. floats: have the rows the bits of Python's arithmetic, and
-    not NumPy's? most: rows that there may be. Raises Unsuitable, TooLongError where there are more rows.
+    not NumPy's? most: rows that there may be. Raises Unsuitable, _TooLongError where there are more rows.
     """
 
     def __init__(self, floats: bool, most: int = ROWS) -> None:
@@ -360,8 +371,7 @@ class _Table:
         self.floats, self.most = floats, most
         self.rows: list[Any] = []  # and, of many that are alike, all as an array
         self.kept: list[Any] = []  # arrays that the table leads to
-        self.captured: list[Any] = []  # arrays from outside
-        self.layouts: list[tuple[Any, ...]] = []  # their addresses, shapes, strides and dtypes
+        self.captured: list[tuple[Any, ...]] = []  # arrays from outside: their addresses, shapes, strides, dtypes
         self.work = self.bytes = 0  # elements gone through; of the arrays between
         self.next = self.end = 0  # of the memory for arrays
         self.filled: tuple[Graph, bool] | None = None  # the graph whose rows were added last, and ``floats`` then
@@ -377,7 +387,7 @@ class _Table:
         graph = lowered(graph, _is_core if self.floats else _is_ufunc)
         nodes = graph.nodes
         if len(nodes) > ROWS_A_NODE * self.most:
-            raise TooLongError
+            raise _TooLongError
         twins: dict[int, int] = {}
         if self.filled is not None and self.filled[1] is self.floats:
             twins = _twins(nodes, self.filled[0].nodes)
@@ -442,7 +452,7 @@ class _Table:
                         self._guarded(guard, node, values[i])
         self.rows = first
         if max(_count(first), _count(later or ())) > self.most:
-            raise TooLongError
+            raise _TooLongError
         self.work = _work(first) + _work(later or ())
         return [values[i] for i in graph.outputs]
 
@@ -485,8 +495,8 @@ class _Table:
 
     def is_valid(self) -> bool:
         """Tell whether the arrays that f reads from outside still lie where they did."""
-        for array, (place, shape, strides, dtype) in zip(self.captured, self.layouts, strict=True):
-            if address(array) != place or array.shape != shape or array.strides != strides or array.dtype != dtype:
+        for array, now, place, shape, strides, dtype in self.captured:
+            if now.value != place or array.shape != shape or array.strides != strides or array.dtype != dtype:
                 return False
         return True
 
@@ -554,11 +564,10 @@ class _Table:
         kind = type(value)
         if kind is not int and kind is not tuple:
             return value
-        place, shape, size, step = value if kind is tuple else (value, (), 1, 8)
+        place, shape, _, step = value if kind is tuple else (value, (), 1, 8)
         if not step:
             return np.broadcast_to(self._array(place), shape)
-        memory: Any = (ctypes.c_char * (size * step)).from_address(place)
-        return np.ndarray(shape, _BOOL if step == 1 else _FLOAT, memory)
+        return np.asarray(_At(place, shape, _BOOL if step == 1 else _FLOAT))
 
     def _place(self, value: Any) -> int:
         """Return where a value begins."""
@@ -580,7 +589,7 @@ class _Table:
         self, function: int, data: int, values: Sequence[Any], dims: Sequence[int] = (), strides: Sequence[int] = ()
     ) -> None:
         if len(self.rows) >= self.most:
-            raise TooLongError
+            raise _TooLongError
         places = [v if type(v) is int else self._place(v) for v in values]
         blank = _BLANK[4 - len(places)]
         if not dims:
@@ -615,7 +624,7 @@ class _Table:
                     break
             else:
                 if len(self.rows) >= self.most:
-                    raise TooLongError
+                    raise _TooLongError
                 if size:
                     blank = _BLANK[3 - len(places)]
                     self.rows.append((function, data, *places, place, *blank, size, *strides, step, *blank))
@@ -635,7 +644,7 @@ class _Table:
             rest = (*blank, shape[-1], *[a.strides[-1] for a in arrays], *blank)
             self.rows += [(function, data, *places, *rest) for places in zip(*starts, strict=True)]
             if len(self.rows) > self.most:
-                raise TooLongError
+                raise _TooLongError
 
     def copied(self, value: Any, out: Any) -> None:
         """Add the rows that copy a value into one of the same shape."""
@@ -662,8 +671,7 @@ class _Table:
             value = node.params["value"]
             if value.dtype != _FLOAT or not value.flags.aligned or self.floats:
                 raise Unsuitable(f"an array from outside of {value.dtype}")
-            self.captured.append(value)
-            self.layouts.append((address(value), value.shape, value.strides, value.dtype))
+            self.captured.append((value, watched(value), address(value), value.shape, value.strides, value.dtype))
             return self.held(value)
         if node.dtype not in (_FLOAT, _BOOL):
             raise Unsuitable(f"{op.name} of {node.dtype}")
@@ -1026,7 +1034,7 @@ class Tables:
             most = ROWS if self.least else min(ROWS, ROWS_A_NODE * nodes + ROWS_BESIDES)
             try:
                 self.spare.append(make(most))
-            except TooLongError:
+            except _TooLongError:
                 if not self.least:
                     self.made, self.least = 0, self.count + MORE
             except Unsuitable:

@@ -93,7 +93,7 @@ class Environment:
     @property
     def complete(self) -> bool:
         """Can nothing that the call read change without `same` noticing?"""
-        return self.unwatched is None
+        return self._trace.unwatched is None and (not self._trace.inner or self.unwatched is None)
 
     def same(self) -> bool:
         """Return whether the graph still stands: all that was read is of kinds that can be watched, and unchanged."""

@@ -8,7 +8,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Never, Protocol, runtime_checkable
 
@@ -441,15 +441,19 @@ def _starts(first: FloatArray, limits: Bounds | None, starts: int, seed: int, wi
     return found
 
 
-@dataclass
 class _Metered(Objective):
-    """An objective that refuses the evaluation that would be one too many."""
+    """An objective that refuses the evaluation that would be one too many.
 
-    most: int = 0
-    check: int = 0  # evaluations that are charged to those who ask for f alone, as the check is to all others
-    asked: list[tuple[int, float]] = field(default_factory=list)  # (evaluations so far, f) of every point
+    check: evaluations that are charged to those who ask for f alone, as the check is to all others.
+    """
+
     lowest: Point | None = None
     cost: int = 1  # of an evaluation, as far as is known: differences take several
+
+    def __init__(self, *arguments: Any, most: int, check: int) -> None:
+        super().__init__(*arguments)
+        self.most, self.check = most, check
+        self.asked: list[tuple[int, float]] = []  # (evaluations so far, f) of every point
 
     def evaluate(self, t: int, x: FloatArray) -> Point:
         self._afford(self.cost)
