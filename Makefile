@@ -37,7 +37,7 @@ test-bridges: $(VENV)/.test
 	$(BIN)/python -m pytest tests/bridges
 
 # The lab's pages in headless Chromium: the system's, else from apt-get where that can be done without asking, else
-# Playwright's own. One process, since two browsers and their labs would share two cores with what is measured.
+# Playwright's own. Two processes, each with one lab and one browser for all of its tests.
 CHROMIUM = $(firstword $(foreach name,chromium chromium-browser google-chrome google-chrome-stable,$(shell command -v $(name) 2>/dev/null)))
 APT_GET = $(shell command -v apt-get >/dev/null 2>&1 && { test "$$(id -u)" = 0 && echo apt-get || { sudo -n true 2>/dev/null && echo sudo -n apt-get; }; })
 
@@ -49,7 +49,7 @@ $(VENV)/.chromium: $(VENV)/.test
 	@touch $@
 
 test-lab: $(VENV)/.chromium
-	CI=1 $(BIN)/python -m pytest -n 0 tests/lab
+	CI=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/lab
 
 # The README's pictures of the lab, taken of a running one.
 lab-pictures: $(VENV)/.chromium

@@ -292,3 +292,14 @@ def test_the_language_is_the_locales(locale, expected, monkeypatch):
 def test_what_is_no_run_is_refused(wrong):
     with pytest.raises(InputError, match="run must be a Run"):
         kb.diagnose(wrong)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "lbfgs"])
+def test_a_minimum_on_a_bound_is_no_saddle(optimizer):
+    """F bends down towards the bound that holds it; a saddle within the bounds is still one."""
+    box = [(0.1, None), (None, None)]
+    found = kb.minimize(lambda x: np.log(x[0]) + x[1] ** 2, [1.0, 1.0], optimizer, bounds=box).diagnose()
+    assert found.code == "converged"
+    wide = [(-5.0, 5.0), (-5.0, 5.0), (1.0, 2.0)]
+    saddle = kb.minimize(lambda x: x[0] ** 2 - x[1] ** 2 + x[2], [1.0, 0.0, 1.5], optimizer, bounds=wide)
+    assert saddle.diagnose().code == "saddle"

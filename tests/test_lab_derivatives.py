@@ -1,6 +1,10 @@
 """The derivative bench: its numbers are those of `koubai.derivative`, and what can't be used is named."""
 
+import contextlib
+import io
+import json
 import math
+import shlex
 import subprocess
 import sys
 
@@ -8,8 +12,10 @@ import numpy as np
 import pytest
 
 import koubai as kb
+from koubai.cli import main
 from koubai.errors import ExpressionError, InputError
-from koubai.lab.derivatives import ASKS, REPLAYS
+from koubai.lab.derivatives import ASKS, REPLAYS, walk
+from koubai.lab.fields import Fields
 
 CUBE = {"expression": "x**3"}
 SQUARE = {"expression": "x**2"}
@@ -135,7 +141,31 @@ def test_the_script_prints_the_numbers_of_the_page():
     assert "central 300.00000000939053" in done.stdout
     run = kb.minimize(kb.parse("x**3"), 1.5, kb.SGD(0.01), max_steps=20, gtol=0.0)
     assert repr(float(run.x)) in done.stdout
-    assert "--method central --h 0.0001" in REPLAYS["command"](state)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"function": CUBE, "x": 10, "h": 1e-4, "x0": 1.5, "optimizer": {"name": "SGD", "lr": 0.01}, "gtol": 1e-3},
+        {"function": {"problem": "two_sines"}, "x": -1.5, "h": 0.25, "x0": -2.25, "optimizer": {"name": "Adam"}},
+        {"function": CUBE, "x": 2, "h": 3, "x0": 0.75, "optimizer": {"name": "RMSprop", "semantics": "keras"}},
+    ],
+)
+def test_the_commands_print_the_numbers_of_the_page(own, monkeypatch):
+    state = {**own, "max_steps": 20}
+    shown = ask("difference", **{name: own[name] for name in ("function", "x", "h")})
+    *differences, adaptive, descent = REPLAYS["command"](state).splitlines()
+    printed = []
+    for line in (*differences, adaptive, descent):
+        monkeypatch.setattr(sys, "argv", shlex.split(line))
+        with contextlib.redirect_stdout(io.StringIO()) as out, pytest.raises(SystemExit):
+            main()
+        printed.append(out.getvalue())
+    wanted = [shown[method]["value"] for method in ("forward", "backward", "central")] + [shown["adaptive"]["value"]]
+    assert [float(text.splitlines()[1].split()[0]) for text in printed[:-1]] == wanted
+    run = walk(Fields(state))
+    made = json.loads(printed[-1])
+    assert (made["x"], made["fun"], made["nit"]) == (run.x, run.fun, run.nit)
 
 
 @pytest.mark.parametrize("kind", ["csv", "svg", "png", "gif"])

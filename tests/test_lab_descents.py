@@ -15,6 +15,7 @@ import pytest
 import koubai as kb
 from koubai.cli import main
 from koubai.derivatives import paths
+from koubai.descent.spec import read_optimizer
 from koubai.errors import ExpressionError, InputError
 from koubai.lab import descents
 from koubai.lab.descents import LIMITS
@@ -382,7 +383,11 @@ STATES = [
         ],
         "max_steps": 2500,
     },
-]
+    {
+        "function": TYPED, "x0": [-7, 2], "optimizers": EIGHT, "max_steps": 60, "gtol": 1e-6, "seed": 5,
+        "bounds": [[-7.5, -0.25], [None, 2]],
+    },
+]  # fmt: skip
 
 
 def replayed(kind, state):
@@ -448,11 +453,76 @@ def test_a_map_is_copied_as_python_and_as_a_command(tmp_path, monkeypatch, capsy
     assert [float(line.split()[-1]) for line in printed] == [one["share"] for one in found["minima"]]
     command = REPLAY["replay"]({"kind": "command", "state": {"room": "basins", **state}}, wanted)["text"]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", shlex.split(command))
+    *words, to, file = shlex.split(command)
+    assert (to, file) == (">", "basins.json")
+    monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code in (0, None)
     assert (tmp_path / "basins.png").exists()
+    made = json.loads(capsys.readouterr().out)
+    assert [(one["x"], one["share"]) for one in made["minima"]] == [
+        (one["x"].tolist(), one["share"]) for one in found["minima"]
+    ]
+    np.testing.assert_array_equal(made["label"], found["arrays"]["label"])
+
+
+# -- bounds -----------------------------------------------------------------------------------------------------------
+
+SGD_SLOW = {"name": "SGD", "lr": 0.05}
+FALLING = {"function": {"expression": "x**3 + y**2"}, "x0": [-0.2, 1], "optimizer": SGD_SLOW, "max_steps": 400}
+
+
+def test_a_fix_by_bounds_is_what_the_page_can_apply():
+    falling = FALLING | {"gtol": 1e-6}
+    found = ask("fix", **falling)
+    assert found["helped"]
+    box = found["changes"]["bounds"]
+    assert np.shape(box) == (2, 2)
+    after = ask("diagnose", **{**falling, **found["changes"]})
+    assert after["code"] == "converged"
+    run = kb.minimize(
+        kb.parse("x**3 + y**2"), [-0.2, 1.0], read_optimizer(found["changes"].get("optimizer", SGD_SLOW)),
+        bounds=[tuple(pair) for pair in box], max_steps=400, gtol=1e-6,
+    )  # fmt: skip
+    assert after["run"]["x"] == run.x.tolist()
+
+
+def test_every_ask_of_a_descent_stays_within_the_bounds():
+    box = [[-0.5, 2], [None, 3]]
+    state = {**FALLING, "bounds": box}
+    run = kb.minimize(
+        kb.parse("x**3 + y**2"), [-0.2, 1.0], kb.SGD(0.05), bounds=[(-0.5, 2), (None, 3)], max_steps=400, gtol=0.0,
+        record="all",
+    )  # fmt: skip
+    paths = ask("descend", **{**state, "optimizers": [SGD_SLOW]})
+    assert paths["runs"][0]["x"] == run.x.tolist()
+    assert run.x[0] == -0.5
+    assert ask("theory", **state)["run"]["x"] == run.x.tolist()
+    t = int(np.argmax(run.history.x[:, 0] == -0.5)) - 1  # the step that is put back into the box
+    told = ask("step", **{**state, "t": t})
+    assert told["x_next"].tolist() == run.history.x[t + 1].tolist()
+    assert told["terms"][-1]["formula"] == "project(x, bounds)"
+    assert ask("step", **{**state, "t": 0})["terms"][-1]["formula"] != "project(x, bounds)"
+    swept = ask("rates", **{**state, "low": 0.01, "high": 0.1, "count": 8})
+    assert (swept["arrays"]["x"][:, 0] >= -0.5).all()
+    raced = ask("race", **{**state, "optimizers": [SGD_SLOW, {"name": "Adam", "lr": 0.1}], "budget": 100})
+    assert all(one["x"][0] >= -0.5 for one in raced["runs"])
+    assert ask("find_lr", **state)["lr"] == kb.find_lr(
+        kb.parse("x**3 + y**2"), np.array([-0.2, 1.0]), kb.SGD(0.05), bounds=[(-0.5, 2), (None, 3)]
+    ).lr  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("box", "said"),
+    [
+        ([[-1, 2]] * 3, "bounds"), ([[1, 0], [0, 2]], "bounds"), ([[0], [1]], r"bounds\[0\]"), ("wide", "bounds"),
+        ([[0, "a"], [0, 2]], "high"), ([[2, 3], [0, 2]], "bounds"),
+    ],
+)  # fmt: skip
+def test_bounds_that_can_not_be_used_are_named(box, said):
+    with pytest.raises(InputError, match=said):
+        ask("descend", **{**FALLING, "optimizers": [SGD_SLOW], "bounds": box})
 
 
 # -- files ------------------------------------------------------------------------------------------------------------

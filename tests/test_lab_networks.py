@@ -1,5 +1,6 @@
 """The network room: a training is its specification and an epoch, to the bit, however it is cut into frames."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -133,10 +134,12 @@ def test_the_command_ends_at_the_same_weights(tmp_path):
 
     from koubai.cli import app
 
-    words = command.replace("points.csv", str(tmp_path / "points.csv")).split()[1:]
-    done = CliRunner().invoke(app, [*words, "--save", str(tmp_path / "net.npz")])
+    for file in ("points.csv", "network.npz"):
+        command = command.replace(file, str(tmp_path / file))
+    done = CliRunner().invoke(app, command.split()[1:])
     assert done.exit_code == 0, done.output
-    assert digest(nn.Network.load(tmp_path / "net.npz")) == found["weights"]
+    assert digest(nn.Network.load(tmp_path / "network.npz")) == found["weights"]
+    assert json.loads(done.stdout)["fun"] == found["fun"]
 
 
 def test_what_the_command_line_can_not_say_is_said():
@@ -263,6 +266,22 @@ def test_columns_and_label_of_a_csv():
     assert found["mean"] == [6.0, 1.5]
 
 
+def test_a_csv_by_numbers_of_columns_with_another_delimiter():
+    text = "7;one;1,5;2;u\n8;two;2;5;v\n"
+    dataset = {"csv": text.replace(",", "."), "delimiter": ";", "columns": ["3", "4"], "label": "5"}
+    found = ask("data", dataset=dataset)
+    assert found["classes"] == ["u", "v"]
+    assert found["mean"] == [1.75, 3.5]
+    assert found["axes"] == ["x", "y"]
+    del dataset["columns"], dataset["label"]
+    assert ask("csv_columns", dataset=dataset)["columns"] == ["1", "2", "3", "4", "5"]
+    # what is not chosen is not read: the second column is text
+    assert ask("data", dataset=dataset | {"columns": ["1", "4"]})["mean"] == [7.5, 3.5]
+    headed = {"csv": "1,2,k\n3,4,a\n5,6,b\n", "header": True}
+    assert ask("csv_columns", dataset=headed)["columns"] == ["1", "2", "k"]
+    assert ask("data", dataset=headed)["mean"] == [4.0, 5.0]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -278,9 +297,17 @@ def test_columns_and_label_of_a_csv():
         ({"data": {"csv": "x" * 200_001}}, "200,001"),
         ({"data": {"csv": "a,b\n1,2\n"}}, "two columns"),
         ({"data": {"csv": "a,b,c\n1,2,0.5\n1,2,0.7\n"}}, "class"),
-        ({"data": {"csv": "a,b,c\n1,2,x\n1,2,x\n"}}, "1 classes"),
+        ({"data": {"csv": "a,b,c\n1,2,x\n1,2,x\n"}}, "one class only, x"),
         ({"data": {"csv": "a,b,c\n1,oops,x\n"}}, "oops"),
-        ({"data": {"csv": 'a,b,c\n1,"2,x\n'}}, "csv"),
+        ({"data": {"csv": 'a,b,c\n1,"2,x\n'}}, "the CSV, line 2"),
+        ({"data": {"csv": "a,b,c\n1,2,x\n3,4,y\n", "delimiter": ";"}}, "one column; .* another delimiter"),
+        ({"data": {"csv": "a;b;c\n1;2;x\n3;4;y\n", "delimiter": "|"}}, "delimiter"),
+        ({"data": {"csv": "a,b,c\n1,2,x\n3,4,y\n", "header": False}}, "line 1, column 1 is 'a', not a number"),
+        ({"data": {"csv": "a,b,c\n1,2,x\n3,4,y\n", "columns": ["a", "d"]}}, "no column 'd'; it has: a, b, c"),
+        ({"data": {"csv": "a,b,c\n1,2,x\n3,4,y\n", "columns": ["a", "c"]}}, "three different"),
+        ({"data": {"csv": "a,b,c\n1,2,x\n3,4,y\n", "label": "k"}}, "no column 'k'"),
+        ({"data": {"csv": "a,b,c\n" + "1,2,x\n3,4,y\n" * 1001}}, "2,002 rows; at most 2,000"),
+        ({"data": {"csv": "a,b,c\n" + "".join(f"1,2,k{i}\n" for i in range(9))}}, "9 classes in column c"),
         ({"layers": [8] * 7}, "spec.layers"),
         ({"layers": [65]}, r"spec.layers\[0\].units"),
         ({"layers": [{"units": 3, "activation": "rule"}]}, "relu"),

@@ -1,8 +1,10 @@
 """The specification of a descent: written by a run, read by minimize, lab and command line, refused if wrong."""
 
+import inspect
 import json
 import math
 
+import jsonschema
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ from typer.testing import CliRunner
 import koubai as kb
 from koubai.cli import app
 from koubai.descent.optimizers import SEMANTICS
-from koubai.descent.spec import FORMAT, read, read_optimizer
+from koubai.descent.spec import FORMAT, read, read_optimizer, schema
 from koubai.errors import ExpressionError, InputError, UnknownNameError
 
 TEXT = "(x - 1)**2/20 + y**2 + 0.3*sin(x*y)**2"
@@ -117,7 +119,7 @@ def test_a_start_is_asked_for():
         ({"x0": [1e999, 0]}, "finite"),
         ({"x0": "origin"}, "x0 must be a number"),
         ({"x0": [0.0] * 20_000}, "more than 10000"),
-        ({"optimizer": {"lr": 0.1}}, "optimizer.name must be text"),
+        ({"optimizer": {"lr": 0.1}}, "no 'name' in optimizer"),
         ({"optimizer": {"name": "Adam", "lr": -1}}, "optimizer.lr must be a number ≥ 0"),
         ({"optimizer": {"name": "Adam", "lr": "auto"}}, "optimizer.lr must be a number"),
         ({"optimizer": {"name": "Adam", "beta": 0.1}}, "beta"),
@@ -174,6 +176,104 @@ def test_whatever_an_optimizer_is_the_answer_is_an_optimizer_or_an_input_error(c
     assert isinstance(found, kb.optimizers.Optimizer)
 
 
+# -- the schema -------------------------------------------------------------------------------------------------------
+
+SCHEDULES = [one["properties"]["schedule"]["enum"][0] for one in schema()["$defs"]["schedule"]["oneOf"]]
+VALIDATOR = jsonschema.Draft202012Validator(schema())
+# what reading finds out, and a schema can't say: texts of a grammar, names, and one part that depends on another
+ONLY_READ = {
+    "only a whole": [{"options": {"max_steps": 1.0}}],  # a float, which JSON Schema takes for a whole number
+    "names": [{"optimizer": "nothing"}, {"optimizer": {"name": "Adam", "beta": 0.1}}],
+    "ranges of settings": [{"optimizer": {"name": "Adam", "beta1": 2}}],
+    "frameworks": [{"optimizer": {"name": "Adam", "semantics": "jax"}}],
+    "rows": [{"x0": [[1], [2, 3]]}],
+    "sizes": [{"x0": [0.0] * 20_000}, {"x0": [1e999, 0]}],
+    "expressions": [{"function": {"expression": "x^2"}}],
+}
+
+
+def test_the_schema_is_one():
+    jsonschema.Draft202012Validator.check_schema(schema())
+    assert json.loads(json.dumps(schema(), allow_nan=False)) == schema()
+    # every field that is read is in it, by the same names: both are made of the same descriptions
+    assert set(schema()["properties"]) == {"koubai", "function", "x0", "optimizer", "options", "seed"}
+    options = set(schema()["properties"]["options"]["properties"])
+    assert options <= set(inspect.signature(kb.minimize).parameters)
+
+
+@pytest.mark.parametrize(("name", "semantics"), EACH)
+def test_the_schema_accepts_what_a_run_writes(name, semantics):
+    optimizer = kb.optimizers.resolve(name, semantics=semantics)
+    VALIDATOR.validate(json_of(kb.minimize(kb.parse(TEXT), [-7.0, 2.0], optimizer, max_steps=1, seed=5).spec))
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_schema_knows_the_schedules(name):
+    given = {key: {"steps": 50} for key in ("cosine", "linear", "one_cycle", "warmup")}
+    given |= {"step": {"every": (3, 7)}, "exponential": {"gamma": 0.9}}
+    base = kb.schedules.constant(0.1)
+    schedule = getattr(kb.schedules, name)(base if name == "warmup" else 0.1, **given.get(name, {}))
+    spec = json_of(kb.minimize(kb.parse(TEXT), [-7.0, 2.0], kb.SGD(schedule), max_steps=1).spec)
+    VALIDATOR.validate(spec)
+    assert read(spec).optimizer == kb.SGD(schedule)
+    spec["optimizer"]["lr"]["more"] = 1
+    assert not VALIDATOR.is_valid(spec)
+    with pytest.raises(InputError, match="no 'more'"):
+        read(spec)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"koubai": 2}, {"koubai": "1"}, {"koubai": True}, {"extra": 1}, {"seed": 0.5}, {"seed": True},
+        {"function": {}}, {"function": "x**2"}, {"function": {"problem": "x", "expression": "x"}},
+        {"function": {"name": "m.f"}}, {"function": {"problem": "none"}}, {"function": {"expression": 1}},
+        {"x0": []}, {"x0": [[]]}, {"x0": [1, "2"]}, {"x0": [1, True]}, {"x0": "origin"}, {"x0": None},
+        {"x0": {"a": [None]}}, {"optimizer": 5}, {"optimizer": {"lr": 0.1}}, {"optimizer": {"name": 1}},
+        {"optimizer": {"name": "Adam", "lr": -1}}, {"optimizer": {"name": "Adam", "lr": "auto"}},
+        {"optimizer": {"name": "Adam", "lr": {"schedule": "none"}}}, {"optimizer": {"name": "Adam", "beta1": [1]}},
+        {"optimizer": {"name": "Adam", "hyperparameters": []}}, {"optimizer": {"name": "Adam", "semantics": 2}},
+        {"options": {"max_step": 5}}, {"options": {"max_steps": 1.5}}, {"options": {"max_steps": -1}},
+        {"options": {"gtol": -1}}, {"options": {"gtol": "0"}}, {"options": {"grad": "user"}},
+        {"options": {"record": True}}, {"options": {"target": "big"}}, {"options": {"bounds": [[1, 2, 3]]}},
+        {"options": {"bounds": [[1]]}}, {"options": {"bounds": [1, 2]}}, {"options": []},
+    ],
+)  # fmt: skip
+def test_the_schema_refuses_what_reading_refuses(change):
+    assert not VALIDATOR.is_valid({**SPEC, **change})
+    with pytest.raises(InputError):
+        read({**SPEC, **change})
+
+
+@pytest.mark.parametrize("field", ["koubai", "function"])
+def test_the_schema_asks_for_what_is_needed(field):
+    spec = {key: value for key, value in SPEC.items() if key != field}
+    assert not VALIDATOR.is_valid(spec)
+    with pytest.raises(InputError):
+        read(spec)
+
+
+@pytest.mark.parametrize("why", ONLY_READ)
+def test_what_only_reading_finds_out(why):
+    for change in ONLY_READ[why]:
+        assert VALIDATOR.is_valid({**SPEC, **change})
+        with pytest.raises(InputError):
+            read({**SPEC, **change})
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(NAMES), JSON, max_size=2), st.dictionaries(st.text(max_size=4), JSON, max_size=2)
+)
+def test_the_schema_refuses_nothing_that_is_read(change, of_the_optimizer):
+    spec = {**SPEC, "optimizer": {"name": "Adam", **of_the_optimizer}, **change}
+    try:
+        read(spec)
+    except InputError:
+        return
+    assert VALIDATOR.is_valid(spec)
+
+
 # -- where an expression is wrong -------------------------------------------------------------------------------------
 
 
@@ -226,6 +326,12 @@ def test_a_file_that_is_no_specification_is_refused(tmp_path, text):
     path.write_text(text)
     assert isinstance(called("minimize", "--spec", path).exception, InputError)
     assert isinstance(called("minimize", "--spec", tmp_path).exception, InputError)
+
+
+def test_the_command_line_prints_the_schema():
+    printed = called("minimize", "--spec-schema")
+    assert printed.exit_code == 0
+    assert json.loads(printed.stdout) == schema()
 
 
 def test_the_format_is_one():

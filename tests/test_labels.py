@@ -80,7 +80,7 @@ PICTURES = {
     "filters": lambda: plot.filters(np.eye(4), shape=(2, 2)),
 }
 # words that are code, in every language: names of arguments, of data and of what the user gave
-CODE = {"lr", "relu", "steps", "schedule", "constant", "cosine", "fun", "sgd", "adam"}
+CODE = {"lr", "gtol", "relu", "steps", "schedule", "constant", "cosine", "fun", "sgd", "adam"}
 WARNINGS_OF_THE_LIBRARY = {"kink"}  # the picture shows what koubai.derivative warns of, which is English
 
 

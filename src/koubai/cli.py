@@ -30,11 +30,11 @@ from koubai.descent import optimizers
 from koubai.descent.files import replacing
 from koubai.descent.loop import minimize
 from koubai.descent.record import Run, Status, load, rows_of
-from koubai.descent.spec import read, read_file
+from koubai.descent.spec import read, read_file, schema
 from koubai.errors import ExpressionError, InputError, Interrupted, KoubaiError, UnknownNameError
 from koubai.functions.expression import CONSTANTS, FUNCTIONS, Expression, parse
 from koubai.functions.problems import Problem, problems
-from koubai.messages import command_line, counted, language, speaking
+from koubai.messages import Worded, command_line, counted, language, reason, speaking, told
 from koubai.messages import text as message
 from koubai.parameters import flatten
 
@@ -209,6 +209,13 @@ def check_command(
     raise typer.Exit(DONE if check.ok else FAILURE)
 
 
+def _schema(asked: bool) -> None:
+    """Print the schema of a specification, if it is asked for, and nothing else."""
+    if asked:
+        _print_json(schema())
+        raise typer.Exit(DONE)
+
+
 @app.command("minimize")
 def minimize_command(
     context: typer.Context,
@@ -230,6 +237,7 @@ def minimize_command(
     xtol: Annotated[float | None, typer.Option("--xtol", help="Stop when x changes by no more, relatively.")] = None,
     target: Annotated[float | None, typer.Option("--target", help="Stop when f is no larger.")] = None,
     bounds: BoundsOption = None,
+    seed: Seed = 0,
     history: Annotated[
         bool, typer.Option("--history", help="Print the path as CSV, a row a step, and the rest on stderr.")
     ] = False,
@@ -237,6 +245,10 @@ def minimize_command(
         Path | None,
         typer.Option("--spec", metavar="FILE.json", help="A specification, as of run.spec, in the place of all that."),
     ] = None,
+    spec_schema: Annotated[
+        bool,
+        typer.Option("--spec-schema", help="Print the JSON Schema of such a file.", is_eager=True, callback=_schema),
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -277,7 +289,7 @@ def minimize_command(
         arguments = {
             "f": f, "x0": x0, "optimizer": _optimizer(optimizer, lr, semantics, settings), "grad": source,
             "max_steps": max_steps, "gtol": gtol, "ftol": ftol, "xtol": xtol, "target": target,
-            "bounds": _bounds(bounds),
+            "bounds": _bounds(bounds), "seed": seed,
         }  # fmt: skip
     f, x0 = arguments["f"], arguments["x0"]
     if output is not None and output.suffix.lower() in MOVING and np.size(x0) > 2:
@@ -552,7 +564,7 @@ def race_command(
         _print_json(fields | ({"picture": str(output)} if output else {}))
         return
     typer.echo(title)
-    typer.echo(repr(found))
+    typer.echo(found.told(language()))
     if output is not None:
         typer.echo(f"  {_told('picture', path=output)}")
 
@@ -1214,14 +1226,21 @@ def _print_sweep(result: Sweep, picture: Path | None) -> None:
     from koubai.search.trial import FAILURES
 
     typer.echo(_swept(result))
+    from rich.cells import cell_len  # Japanese letters are two cells wide
+
     table, shown = result.table, 10
     names = ["trial", *result.hyperparameters, "fun", "status"]
     fun = np.where(np.isin(table["status"], FAILURES), np.inf, table["fun"])
     order = [i for i in np.argsort(fun, kind="stable").tolist() if np.isfinite(fun[i])][:shown]
-    cells = [names, *([_cell(table[name][i]) for name in names] for i in order)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    heads = {"trial": _told("trial"), "status": _told("status")}
+    cells = [[heads.get(name, name) for name in names]]
+    for i in order:
+        ended = message(f"status.{table['status'][i]}", language()) if language() != "en" else table["status"][i]
+        cells.append([*(_cell(table[name][i]) for name in names[:-1]), ended])
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
     for row in cells if order else ():
-        typer.echo("  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+        padded = (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))
+        typer.echo("  " + "  ".join(padded).rstrip())
     if len(order) == shown < len(result):
         typer.echo(f"  {_told('all_trials')}")
     failed = [i for i in range(len(result)) if table["status"][i] in FAILURES]
@@ -1264,11 +1283,12 @@ def _print_training(
 
 
 def _ended(run: Run) -> list[str]:
-    """Return how a run ended: its status and message, in another language under what its status means."""
+    """Return how a run ended: its status and why; in English beside what the status means if it is told so alone."""
     said, name = f"{run.status}: {run.message}", run.status.name
     if language() == "en":
         return [said]
-    return [f"{message(f'status.{name}', language())}: {message(f'meaning.{name}', language())}", f"  {said}"]
+    ended = f"{message(f'status.{name}', language())}: {reason(name, run.message)}"
+    return [ended] if isinstance(run.message, Worded) else [ended, f"  {said}"]
 
 
 def _reached(found: MultiStart) -> str:
@@ -1308,6 +1328,7 @@ def _training_fields(network: Network, loss: Loss, run: Run) -> dict[str, Any]:
         "loss": loss.name,
         "status": run.status.name,
         "message": run.message,
+        "fun": run.fun,
         "nit": run.nit,
         "optimizer": repr(run.optimizer),
         "seed": network.seed,
@@ -1396,13 +1417,14 @@ def _json(value: Any, depth: int) -> str:
 
 def main() -> NoReturn:
     """Run the command line; an error of koubai's becomes one line on stderr and an exit code."""
+    lang = None
     try:
         with speaking(command_line.asked_language(sys.argv[1:])) as lang:
             command_line.run(app, lang)
     except InputError as error:
-        typer.echo(f"koubai: {error}", err=True)
+        typer.echo(f"koubai: {told(error, lang)}", err=True)
         sys.exit(USAGE)
     except (KoubaiError, OSError) as error:
-        typer.echo(f"koubai: {error}", err=True)
+        typer.echo(f"koubai: {told(error, lang)}", err=True)
         sys.exit(FAILURE)
     sys.exit(DONE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,25 +34,44 @@ def browser():
         browser.close()
 
 
-@pytest.fixture
-def open_lab(lab, browser):
-    """A function that opens a page: open_lab(state, **options of the browser's context)."""
-    contexts, pages = [], []
+@pytest.fixture(scope="session")
+def contexts(lab, browser):
+    """Return a function that gives the browser's context of these options, in which the lab lets in: with one context
+    for all tests of the same options, the modules of the page are compiled once. State is in addresses alone.
+    """
+    made = {}
 
-    def opened(state=None, query="", address=lab, **options):
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, "locale": "en-US", **options})
-        contexts.append(context)
-        page = Page(context.new_page(), address)
+    def context(**options):
+        key = json.dumps(options, sort_keys=True)
+        if key not in made:
+            usual = {"viewport": {"width": 1280, "height": 800}, "locale": "en-US"}
+            made[key] = browser.new_context(**(usual | options))
+            made[key].request.get(lab)
+        return made[key]
+
+    return context
+
+
+@pytest.fixture
+def open_lab(lab, contexts):
+    """A function that opens a page: open_lab(state, **options of the browser's context).
+
+    With token=True by the address that `koubai lab` prints, as is needed at another lab than that of the session.
+    """
+    pages = []
+
+    def opened(state=None, query="", address=lab, token=False, **options):
+        page = Page(contexts(**options).new_page(), address)
         pages.append(page)
-        return page.open(state, query)
+        return page.open(state, query, token=token)
 
     yield opened
+    for page in pages:
+        page.page.close()
     for page in pages:
         assert page.errors == [], page.errors
         outside = [u for u in page.requests if not u.startswith((page.base, "data:", "blob:", "about:"))]
         assert outside == [], outside
-    for context in contexts:
-        context.close()
 
 
 @pytest.fixture(scope="session")

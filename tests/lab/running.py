@@ -11,8 +11,14 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
+try:
+    from playwright.sync_api import Error
+except ImportError:  # then conftest skips the pages
+    Error = Exception
+
 SRC = Path(__file__).parents[2] / "src"
-COMMAND = "from koubai.cli import main; main()"
+# the lab gives up after ten seconds, which on a busy machine even a small picture may take
+COMMAND = "from koubai.lab import session; session.SECONDS = 60.0; from koubai.cli import main; main()"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -55,6 +61,35 @@ def holds(condition, state):
         return False
 
 
+# Whether something holds, asked again and again within the page: its policy forbids it to evaluate text later on. True
+# or false, if not within these milliseconds.
+WAIT = """async (most) => {
+  const holds = () => { try { return !!(%s); } catch { return false; } };
+  for (const end = performance.now() + most; performance.now() < end;) {
+    if (holds()) return true;
+    await new Promise((later) => setTimeout(later, 10));
+  }
+  return holds();
+}"""
+# Nothing has been asked of the engine for so long that nothing is on its way (what plays asks on and on), and nothing
+# fades.
+QUIET = """async (most) => {
+  const begun = performance.now();
+  const idle = () => {
+    const s = window.__lab?.state;
+    const playing = s && Object.values(s.shown).some((room) => room?.playing);
+    const moving = document.getAnimations().some((a) => a.playState === "running");
+    return s?.ready && (playing || !s.busy) && !moving;
+  };
+  for (let since = begun; performance.now() - since < 200;) {
+    if (performance.now() - begun > most) return false;
+    if (!idle()) since = performance.now();
+    await new Promise((later) => setTimeout(later, 10));
+  }
+  return true;
+}"""
+
+
 class Page:
     """A page of the lab, read by its numbers: `window.__lab.state`."""
 
@@ -66,16 +101,20 @@ class Page:
         page.on("pageerror", lambda e: self.errors.append(str(e)))
         page.on("request", lambda r: self.requests.append(r.url))
 
-    def open(self, state=None, query=""):
-        """Open the lab at a state, by the address with the token first."""
-        self.page.goto(self.address)
-        if state is not None or query:
-            fragment = "" if state is None else "#" + quote(json.dumps({"koubai": 1, **state}))
-            # a change of the fragment alone does not load a page
-            self.page.goto("about:blank")
-            self.page.goto(f"{self.base}{query}{fragment}")
+    def open(self, state=None, query="", token=False):
+        """Open the lab at a state, by a cookie that its token has given before, or with the token first."""
+        if token:
+            self.page.goto(self.address)
+            self.page.goto("about:blank")  # a change of the fragment alone does not load a page
+        fragment = "" if state is None else "#" + quote(json.dumps({"koubai": 1, **state}))
+        self.page.goto(f"{self.base}{query}{fragment}")
         self.until("s => s.ready")
         return self
+
+    def follow(self, state):
+        """Follow a link to a state on the page that is open."""
+        self.page.evaluate("(hash) => { location.hash = hash; }", quote(json.dumps({"koubai": 1, **state})))
+        self.quiet()
 
     @property
     def state(self):
@@ -89,34 +128,48 @@ class Page:
     def shown(self, room):
         return self.state["shown"][room]
 
-    def until(self, condition, timeout=20.0):
-        """Wait until a function of the state holds, of Python or as text of JavaScript; return the state.
-
-        It is polled from here: the page's policy forbids a page to evaluate text.
-        """
+    def _wait(self, text, timeout):
+        """Wait for a text of JavaScript to be true, whether or not another page is loaded meanwhile."""
         end = time.monotonic() + timeout
-        while time.monotonic() < end:
-            if isinstance(condition, str):
-                found = self.page.evaluate(
-                    f"(() => {{ const s = window.__lab?.state; return !!s && !!({condition})(s) }})()"
-                )
-                if found:
-                    return self.state
-            elif (state := self.state) is not None and holds(condition, state):
-                return state
-            self.page.wait_for_timeout(30)
+        while (left := end - time.monotonic()) > 0:
+            try:
+                return self.page.evaluate(text, 1000 * left)
+            except Error as error:
+                if "context was destroyed" not in str(error) and "navigation" not in str(error):
+                    raise
+        return False
+
+    def until(self, condition, timeout=60.0):
+        """Wait until a function of the state holds, of Python or as text of JavaScript; return the state."""
+        if isinstance(condition, str):
+            if self._wait(WAIT % f"window.__lab?.state && ({condition})(window.__lab.state)", timeout):
+                return self.state
+        else:
+            end = time.monotonic() + timeout
+            while time.monotonic() < end:
+                if (state := self.state) is not None and holds(condition, state):
+                    return state
+                self.page.wait_for_timeout(30)
         raise AssertionError(f"{condition} did not come true: {json.dumps(self.state)[:3000]}; {self.errors}")
 
+    def sees(self, condition, timeout=60.0):
+        """Wait until a text of JavaScript about the document is true."""
+        assert self._wait(WAIT % condition, timeout), f"{condition} did not come true; {self.errors}"
+
+    def quiet(self):
+        """Wait until all is answered and painted."""
+        assert self._wait(QUIET, 60.0), f"it does not come to rest: {json.dumps(self.state)[:3000]}; {self.errors}"
+
     def settled(self):
-        """Wait until the address holds what the page shows."""
-        self.page.wait_for_timeout(400)
+        """Wait until the address holds what the page shows, and the next change is another step of Undo."""
+        self.sees("window.__lab.store.isSettled()")
 
 
-def serious(page, axe):
-    """Return what axe-core finds on a page that keeps somebody out."""
-    page.wait_for_timeout(1200)
-    page.evaluate(axe)
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+def serious(page, axe, only=None):
+    """Return what axe-core finds on a page that keeps somebody out: by all of its rules, or by one of them."""
+    page.evaluate(f"window.axe || (() => {{ {axe} }})()")
+    options = {"resultTypes": ["violations"], **({"runOnly": {"type": "rule", "values": [only]}} if only else {})}
+    found = page.evaluate("(options) => axe.run(document, options)", options)["violations"]
     return [
         (v["id"], v["help"], [(n["html"][:160], n["failureSummary"][:200]) for n in v["nodes"][:4]])
         for v in found

@@ -1,5 +1,7 @@
 """The derivative bench in the browser: what is dragged and typed changes the numbers, and they are the library's."""
 
+import json
+import shlex
 import subprocess
 import sys
 
@@ -142,6 +144,14 @@ def test_copied_python_ends_at_the_same_x(open_lab):
     x = of(lab.until(lambda s: of(s)["run"]["nit"] == 40))["run"]["x"]
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True, timeout=120)
     assert repr(x) in done.stdout
+    lab.page.get_by_role("tab", name="Take it away").click()
+    lab.page.get_by_role("button", name="Copy as command").click()
+    *_, command = of(lab.until(lambda s: of(s)["command"]))["command"].splitlines()
+    call = "import sys; from koubai.cli import main; sys.argv = sys.argv[1:]; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", call, *shlex.split(command)], capture_output=True, text=True, timeout=120
+    )
+    assert json.loads(done.stdout)["x"] == x
 
 
 def test_language_and_reload(open_lab):

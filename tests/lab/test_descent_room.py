@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
-import pytest
 from running import environment
 
 import koubai as kb
@@ -35,9 +35,7 @@ def drag(page, dx, dy):
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.page.mouse.move(x, y)
     page.page.mouse.down()
-    for i in range(1, 6):
-        page.page.mouse.move(x + dx * i / 5, y + dy * i / 5)
-        page.page.wait_for_timeout(25)
+    page.page.mouse.move(x + dx, y + dy, steps=5)
     page.page.mouse.up()
 
 
@@ -163,6 +161,66 @@ def test_the_verdict_is_the_librarys_and_its_fix_helps(open_lab):
     same_runs(page, kb.problems["elongated_bowl"].f)
 
 
+def test_a_fix_by_bounds_is_applied_drawn_kept_and_copied(open_lab, tmp_path):
+    falling = {"function": {"expression": "y**2 - x"}, "x0": [1, 1], "optimizers": [{"name": "SGD", "lr": 0.1}]}
+    page = open_lab({"descent": {**falling, "window": [[-12, 12], [-2, 2]], "panel": "share"}})
+    page.until("s => s.shown.descent.verdict?.code === 'unbounded'")
+    canvas = "[...document.querySelectorAll('.field canvas')].map((c) => c.toDataURL()).join()"
+    before = page.page.evaluate(canvas)
+    assert not page.page.locator(".bounds").is_visible()
+    page.page.get_by_role("button", name="Try the fix").click()
+    page.until("s => s.shown.descent.fix?.helped && s.shown.descent.verdict.code === 'converged'")
+    assert page.state["descent"]["bounds"] == [[-10, 10], [-10, 10]]
+    assert "x₀ in [−10, 10]" in page.page.inner_text(".bounds")
+    page.quiet()
+    assert page.page.evaluate(canvas) != before
+    run = kb.minimize(kb.parse("y**2 - x"), [1.0, 1.0], lr=0.1, bounds=[(-10, 10), (-10, 10)], max_steps=200, gtol=1e-6)
+    assert page.shown("descent")["runs"][0]["x"] == run.x.tolist()
+    # a hand can't drag the start out of the box
+    drag(page, -600, 0)
+    page.until("s => s.descent.x0[0] === -10 && s.shown.descent.x0[0] === -10")
+    page.page.click("#undo")
+    page.until("s => s.shown.descent.x0[0] === 1")
+    page.settled()
+    page.page.reload()
+    page.until("s => s.ready && s.descent.bounds?.[0][0] === -10")
+    page.until("s => s.shown.descent.python?.includes('bounds=')")
+    script = page.shown("descent")["python"]
+    done = subprocess.run(
+        [sys.executable, "-c", script + "print(run.x.tolist())"],
+        capture_output=True, text=True, check=True, env=environment(tmp_path),
+    )  # fmt: skip
+    assert ast.literal_eval(done.stdout.splitlines()[-1]) == run.x.tolist()
+    page.page.get_by_role("button", name="Copy as command").click()
+    page.until("s => s.shown.descent.command?.includes('--bounds=-10.0,10.0 --bounds=-10.0,10.0')")
+    page.page.get_by_role("button", name="Remove the bounds").click()
+    page.until("s => s.descent.bounds === null && s.shown.descent.verdict?.code === 'unbounded'")
+
+
+def test_on_a_japanese_page_what_is_wrong_is_said_in_japanese(open_lab):
+    page = open_lab(OWN, locale="ja-JP")
+    page.until(RUNS)
+    page.page.locator(".line-input").fill("x^2 + y")
+    page.until("s => s.shown.descent.complaint?.message.includes('べき乗は ** と書いてください')")
+    page.page.click("#lang")
+    page.until("s => s.shown.descent.complaint?.message.includes('write ** for a power')")
+
+
+def test_a_seek_by_hand_can_be_undone(open_lab):
+    page = open_lab()
+    page.until("s => s.shown.descent.total === 200")
+    page.page.get_by_role("button", name="To the start").click()
+    page.until("s => s.descent.t === 0")
+    page.settled()
+    page.page.get_by_role("button", name="One step on").click()
+    page.settled()
+    page.page.click("#undo")
+    page.until("s => s.descent.t === 0")
+    page.page.click("#undo")
+    page.until("s => s.descent.t === null")
+    assert page.page.locator("#undo").is_disabled()
+
+
 def test_the_rate_is_found(open_lab):
     page = open_lab()
     page.until(RUNS)
@@ -225,6 +283,18 @@ def test_the_surface_is_shown_and_turned(open_lab):
     page.page.mouse.up()
     page.until(f"s => s.shown.descent.x0[0] !== {before[0]} && s.shown.descent.x0[0] === s.descent.x0[0]")
     same_runs(page, kb.problems["elongated_bowl"].f)
+    # far out of the picture it stays at the edge of what is drawn
+    handle = page.page.locator(".surface .handle").bounding_box()
+    page.page.mouse.move(handle["x"] + 22, handle["y"] + 22)
+    page.page.mouse.down()
+    for x, y in ((40, 300), (5, 790), (900, 60), (1270, 780)):
+        page.page.mouse.move(x, y, steps=6)
+        (low_x, high_x), (low_y, high_y) = page.shown("descent")["field"]["window"]
+        x0 = page.state["descent"]["x0"]
+        assert low_x <= x0[0] <= high_x
+        assert low_y <= x0[1] <= high_y
+    page.page.mouse.up()
+    assert page.page.locator(".surface .handle").is_visible()
 
 
 def test_the_address_gives_the_same_page_again(open_lab):
@@ -250,7 +320,7 @@ def test_copy_as_python_gives_the_same_bits(open_lab, tmp_path):
     page = open_lab({**OWN, "descent": {**OWN["descent"], "panel": "share"}})
     page.until("s => s.shown.descent.python && s.shown.descent.runs?.length === 4")
     page.page.get_by_role("button", name="Copy as Python").click()
-    page.page.wait_for_timeout(200)
+    page.quiet()
     script = page.shown("descent")["python"]
     assert script == page.page.locator(".source").text_content()
     done = subprocess.run(
@@ -262,17 +332,16 @@ def test_copy_as_python_gives_the_same_bits(open_lab, tmp_path):
     page.until("s => s.shown.descent.command?.startsWith('koubai minimize')")
 
 
-@pytest.mark.parametrize(("kind", "begins"), [("PNG", b"\x89PNG"), ("SVG", b"<?xml"), ("CSV", b""), ("GIF", b"GIF8")])
-def test_files_are_saved(open_lab, kind, begins):
+def test_files_are_saved(open_lab):
     page = open_lab({"descent": {"panel": "share", "max_steps": 30}})
     page.until(RUNS)
-    page.page.wait_for_timeout(300)
-    with page.page.expect_download(timeout=30000) as download:
-        page.page.get_by_role("button", name=kind, exact=True).click()
-    with open(download.value.path(), "rb") as file:
-        data = file.read()
-    assert data.startswith(begins)
-    assert len(data) > 200
+    page.quiet()
+    for kind, begins in {"PNG": b"\x89PNG", "SVG": b"<?xml", "CSV": b"", "GIF": b"GIF8"}.items():
+        with page.page.expect_download(timeout=60000) as download:
+            page.page.get_by_role("button", name=kind, exact=True).click()
+        data = Path(download.value.path()).read_bytes()
+        assert data.startswith(begins), kind
+        assert len(data) > 200, kind
 
 
 def test_rates_that_could_not_be_found_out_look_like_no_rate(open_lab):

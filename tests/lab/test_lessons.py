@@ -27,7 +27,7 @@ class Learner:
         self.tab = open_lab({"lesson": step}, **options)
         self.page = self.tab.page
         self.at(step)
-        self.page.wait_for_timeout(500)  # for the first picture
+        self.tab.quiet()
 
     @property
     def state(self):
@@ -40,7 +40,7 @@ class Learner:
     def done(self):
         """Wait until the step says that it is done; return what it shows."""
         self.tab.until("s => s.shown.lesson?.done && s.shown.lesson.values")
-        self.page.wait_for_timeout(300)  # for what is still on its way
+        self.tab.quiet()
         assert self.page.inner_text(".lesson-done").strip()
         values, words = self.page.evaluate(
             "[window.__lab.state.shown.lesson.values, document.querySelector('.lesson-see').innerText]"
@@ -55,7 +55,7 @@ class Learner:
     def next(self, step):
         self.page.click(".lesson-next")
         self.at(step)
-        self.page.wait_for_timeout(100)
+        self.tab.quiet()
         self.not_done()
 
     def type(self, label, text):
@@ -68,9 +68,7 @@ class Learner:
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         self.page.mouse.move(x, y)
         self.page.mouse.down()
-        for i in range(1, 6):
-            self.page.mouse.move(x + dx * i / 5, y + dy * i / 5)
-            self.page.wait_for_timeout(20)
+        self.page.mouse.move(x + dx, y + dy, steps=5)
         self.page.mouse.up()
 
     def own(self, step, expression, room):
@@ -188,8 +186,9 @@ def test_lesson_5_how_large_a_step(open_lab):
     for _ in range(60):
         if learner.state["shown"]["lesson"]["done"]:
             break
+        rate = learner.state["descent"]["optimizers"][0]["lr"]
         strip.press("ArrowRight")
-        learner.page.wait_for_timeout(60)
+        learner.tab.until(f"s => s.descent.optimizers[0].lr !== {rate!r} && !s.shown.descent.pending")
     values = learner.done()
     assert (values["bound"], values["curvature"]) == ("1", "2")
     learner.next("rate.4")
@@ -312,7 +311,6 @@ def test_every_step_has_its_words_in_both_languages(open_lab, lesson, lang):
         words = learner.page.inner_text(".lesson")
         assert not re.search(r"\b(lessons|shell|descent|basins|derivative|network)\.\w+", words), words
         assert not re.search(r"\{\w+\}", words), words
-        learner.page.wait_for_timeout(60)
         if n < STEPS[lesson]:
             learner.page.locator(".lesson-dots button").nth(n).click()
             learner.at(f"{lesson}.{n + 1}")
@@ -409,7 +407,7 @@ def test_another_link_is_followed_on_the_same_page(open_lab):
 def test_the_link_of_a_step_is_copied(open_lab):
     learner = Learner(open_lab, "rate.3", permissions=["clipboard-read", "clipboard-write"])
     learner.page.get_by_role("button", name="Copy link").click()
-    learner.page.wait_for_timeout(200)
+    learner.tab.sees("document.querySelector('#note').textContent")
     link = learner.page.evaluate("navigator.clipboard.readText()")
     learner.page.goto("about:blank")
     learner.page.goto(link)

@@ -37,10 +37,12 @@ def test_each_room_opens_and_every_text_is_there(open_lab, room, lang):
     page = open_lab({"room": room}, locale=lang)
     assert page.state["room"] == room
     assert page.state["lang"] == lang
-    page.page.wait_for_timeout(600)
+    page.quiet()
     words = page.page.inner_text("body")
     assert not re.search(r"\b(shell|descent|basins|derivative|network)\.[a-z_]+\b", words), words
     assert page.page.evaluate("document.documentElement.lang") == lang
+    said = "[...document.querySelectorAll('[data-t]')].filter((e) => e.dataset.t === e.textContent)"
+    assert page.page.evaluate(f"{said}.map((e) => e.dataset.t)") == []
 
 
 def test_the_rooms_are_reached_by_the_bar(open_lab):
@@ -88,10 +90,10 @@ def test_a_link_chooses_the_language_until_it_is_switched(open_lab):
 )
 def test_a_hostile_link_gives_the_defaults(open_lab, fragment):
     page = open_lab()
-    page.page.goto("about:blank")
+    page.page.goto("about:blank")  # a change of the fragment alone does not load a page
     page.page.goto(f"{page.base}#{fragment}")
     page.until("s => s.ready")
-    page.page.wait_for_timeout(300)
+    page.quiet()
     assert page.state["room"] == "descent"
     assert page.state["descent"]["max_steps"] == 200
     assert page.page.evaluate("({}).room") is None
@@ -120,7 +122,7 @@ def test_dark_and_light(open_lab):
 @pytest.mark.parametrize("lang", ["en", "ja"])
 def test_nothing_is_wider_than_a_phone(open_lab, room, lang):
     page = open_lab({"room": room}, locale=lang, viewport={"width": 360, "height": 740}, has_touch=True)
-    page.page.wait_for_timeout(600)
+    page.quiet()
     assert page.page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
@@ -130,7 +132,7 @@ def test_the_server_is_killed_and_comes_back_and_nothing_is_lost(browser, open_l
         port = s.getsockname()[1]
     process, address = start_lab(tmp_path, port)
     try:
-        page = open_lab(address=address)
+        page = open_lab(address=address, token=True)
         page.until("s => s.shown.descent.verdict?.code")
         page.page.locator(".handle").first.focus()
         page.page.keyboard.press("ArrowRight")
@@ -140,7 +142,7 @@ def test_the_server_is_killed_and_comes_back_and_nothing_is_lost(browser, open_l
         stop_lab(process)
     page.until("s => !s.connected")
     page.page.keyboard.press("ArrowRight")
-    page.page.wait_for_timeout(300)
+    page.settled()
     # a browser tells of the lost socket by itself
     page.errors.clear()
     process, _ = start_lab(tmp_path, port)
@@ -149,9 +151,9 @@ def test_the_server_is_killed_and_comes_back_and_nothing_is_lost(browser, open_l
         page.until(f"s => s.shown.descent.x0[0] > {before['descent']['x0'][0]}")
         assert page.state["descent"]["optimizers"] == before["descent"]["optimizers"]
         page.errors.clear()
+        page.page.close()  # before its server
     finally:
         stop_lab(process)
-        page.page.close()
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
@@ -162,7 +164,7 @@ def test_a_link_with_a_theme_opens(open_lab, theme):
 
 
 def test_the_address_follows_while_something_plays_and_undo_takes_back_what_was_done(open_lab):
-    page = open_lab({"descent": {"max_steps": 20000, "gtol": 0, "speed": 10}})
+    page = open_lab({"descent": {"max_steps": 2000, "gtol": 0, "speed": 10}})
     page.until("s => s.shown.descent.runs?.length === 4")
     page.page.locator(".transport .round").nth(2).click()
     page.until("s => s.descent.t > 3")
@@ -205,7 +207,7 @@ def test_undo_brings_the_language_back(open_lab):
 )
 def test_what_a_link_names_and_nobody_knows_is_said(open_lab, state, fields):
     page = open_lab(state)
-    page.settled()
+    page.quiet()
     assert page.page.inner_text("#note").endswith(f": {fields}")
     assert page.kept == {"koubai": 1, **state}
     assert page.page.locator("#undo").is_disabled()

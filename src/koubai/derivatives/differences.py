@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from koubai.errors import FunctionError, GradientWarning, InputError, UnknownNameError, called, quiet, warn
+from koubai.messages import worded
 from koubai.parameters import FloatArray, Layout, Parameters, as_scalar, flatten, is_structure
 
 __all__ = [
@@ -66,7 +67,9 @@ INDEPENDENT = (
 )
 BELOW = "f is not finite below x: the {} is that of the right side"
 ABOVE = "f is not finite above x: the {} is that of the left side"
-FLAT = "f is the same at all points that were looked at: it does not depend on its argument, or is flat around x"
+FLAT = worded(
+    "f is the same at all points that were looked at: it does not depend on its argument, or is flat around x"
+)
 
 
 def _operators(ufunc: Callable[..., Any]) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:

@@ -19,6 +19,7 @@ from koubai.descent.record import Call, Epochs, Recorder, Run, Status, Step, fil
 from koubai.descent.schedules import Memory
 from koubai.descent.stopping import Point, Stopping, Verdict
 from koubai.errors import quiet
+from koubai.messages import worded
 from koubai.parameters import FloatArray, Layout
 
 __all__ = ["Descent", "RuleStepper", "Stepper"]
@@ -206,7 +207,7 @@ class Descent:
             self.verdict = verdict
             return
         if advice := self.optimizer.advice(self.state, self.point.t):
-            verdict = Verdict(verdict.status, f"{verdict.message}; {advice}")
+            verdict = Verdict(verdict.status, worded("{found}; {advice}", found=verdict.message, advice=advice))
         self.verdict = verdict
 
     def _examined(self, verdict: Verdict, point: Point) -> Verdict:
@@ -236,7 +237,7 @@ class Descent:
 
     def run(self, point: Point, best: Point, epochs: Epochs | None, skip_final_pass: bool) -> Run:
         """Return the record of the descent so far. point, best: the last and the best one, as the run gives them."""
-        verdict = self.verdict or Verdict(Status.stopped, f"the caller left the loop at step {point.t}")
+        verdict = self.verdict or Verdict(Status.stopped, worded("the caller left the loop at step {t}", t=point.t))
         copy = self.layout.copy
         return filled(
             Run,

@@ -16,6 +16,7 @@ from koubai.descent.objective import Bounds, Objective
 from koubai.descent.optimizers import LBFGS, Optimizer
 from koubai.descent.record import Status
 from koubai.descent.stopping import ROUNDINGS, Point, Stopping, Verdict
+from koubai.messages import Worded, worded
 from koubai.parameters import FloatArray
 
 __all__ = ["standing_still"]
@@ -27,36 +28,58 @@ SMOOTH = 30.0  # times as much a parabola bends at ten times the distance, 100; 
 def standing_still(objective: Objective, stopping: Stopping, bounds: Bounds | None, point: Point) -> Verdict:
     """Return the verdict of a descent whose x has stopped at ``point``, though its gradient is not small."""
     about = _About(objective, bounds, point)
-    detail = f"largest |gradient| {point.grad_norm:.3g}, {stopping.gtol_text}"
+    detail = worded("largest |gradient| {g:.3g}, {limit}", g=point.grad_norm, limit=stopping.gtol_text)
     name = type(stopping.optimizer).__name__
-    kept = f"x has not changed for {stopping.unchanged} steps"
+
+    def stalled(why: Worded) -> Verdict:
+        told = worded(
+            "x has not changed for {steps} steps: {why} ({detail})", steps=stopping.unchanged, why=why, detail=detail
+        )
+        return Verdict(Status.stalled, told)
+
     if point.grad_norm == 0:
-        return Verdict(Status.stalled, f"{kept}: the gradient is 0 ({detail})")
+        return stalled(worded("the gradient is 0"))
     if about.size == 0:
-        return Verdict(Status.stalled, f"{kept}: what is left of the gradient pushes x against its bounds ({detail})")
+        return stalled(worded("what is left of the gradient pushes x against its bounds"))
     if (sentence := about.obstacle()) is not None:
-        return Verdict(Status.stalled, f"{kept}: {sentence} ({detail})")
+        return stalled(sentence)
     lower = about.lowest(stopping)
     if lower.fun < point.fun - ROUNDINGS * about.rounding or about.falls:
         if "evaluate" in stopping.optimizer.rule.uses:
-            why = f"no step that {name} tries lowers f, but f falls "
-            why += f"by {about.falls:.3g} along the gradient" if about.falls else f"to {lower.fun:.6g} by L-BFGS"
+            if about.falls:
+                why = worded(
+                    "no step that {name} tries lowers f, but f falls by {fall:.3g} along the gradient",
+                    name=name,
+                    fall=about.falls,
+                )
+            else:
+                why = worded(
+                    "no step that {name} tries lowers f, but f falls to {fun:.6g} by L-BFGS", name=name, fun=lower.fun
+                )
         else:
-            why = "lr × gradient is below the rounding of x, and f still falls: use a larger lr, or optimizer='lbfgs'"
-        return Verdict(Status.stalled, f"{kept}: {why} ({detail})")
+            why = worded(
+                "lr × gradient is below the rounding of x, and f still falls: use a larger lr, or optimizer='lbfgs'"
+            )
+        return stalled(why)
     if objective.is_flat(point):
-        return Verdict(Status.stalled, f"{kept}: f = {point.fun:.6g} does not change at all around x ({detail})")
+        return stalled(worded("f = {fun:.6g} does not change at all around x", fun=point.fun))
     if about.is_steep:
-        return Verdict(
-            Status.stalled,
-            f"{kept}: no step lowers f = {point.fun:.6g} to be seen, though its gradient is large in the units of x "
-            f"and f ({detail}): f is too narrow for its own rounding; choose other units for x",
+        why = worded(
+            "no step lowers f = {fun:.6g} to be seen, though its gradient is large in the units of x and f: f is too "
+            "narrow for its own rounding; choose other units for x",
+            fun=point.fun,
         )
-    found = f"to the rounding of f: no step from here lowers f = {point.fun:.6g}"
-    found += "; no step was made" if np.array_equal(point.x, stopping.start.x) else ""
+        return stalled(why)
+    found = worded("to the rounding of f: no step from here lowers f = {fun:.6g}", fun=point.fun)
+    if np.array_equal(point.x, stopping.start.x):
+        found = worded("{found}; no step was made", found=found)
     if stopping.gtol is not None and stopping.gtol > 0:
-        return Verdict(Status.stalled, f"{found}, and the gradient stays above gtol ({detail}): use a larger gtol")
-    return stopping.above_the_start(point) or Verdict(Status.converged, f"{found} ({detail})")
+        found = worded(
+            "{found}, and the gradient stays above gtol ({detail}): use a larger gtol", found=found, detail=detail
+        )
+        return Verdict(Status.stalled, found)
+    found = worded("{found} ({detail})", found=found, detail=detail)
+    return stopping.above_the_start(point) or Verdict(Status.converged, found)
 
 
 class _About:
@@ -89,21 +112,23 @@ class _About:
         is_exact = self.rounding <= ROUNDINGS * self.eps * abs(self.point.fun)
         return is_exact and bool((np.abs(self.size * self.down * self.point.x) > 0.1 * abs(self.point.fun)).any())
 
-    def obstacle(self) -> str | None:
+    def obstacle(self) -> Worded | None:
         """Return what keeps f from falling along the gradient, or None: it is at its end, as far as can be seen."""
         x, fun = self.point.x, self.point.fun
         h = near = 1e2 * self.eps * self.width
         at_once = self._value(x + near * self.down)
         if at_once is None:
-            return "the way down leads out of the bounds"
+            return worded("the way down leads out of the bounds")
         if not math.isfinite(at_once):
-            return f"f = {at_once} right beyond: its domain ends here"
+            return worded("f = {fun} right beyond: its domain ends here", fun=at_once)
         h = max(near, 1e2 * self.rounding / self.size)
         fell, rises = 0.0, list[float]()
         while 0 < h <= 10 * self.width:  # 0 where x is next to nothing
             ahead, behind = self._value(x + h * self.down), self._value(x - h * self.down)
             if ahead is not None and not math.isfinite(ahead) and fell > 0:
-                return f"f falls on, but at a distance of {h:.3g} it is {ahead}: its domain ends there"
+                return worded(
+                    "f falls on, but at a distance of {h:.3g} it is {fun}: its domain ends there", h=h, fun=ahead
+                )
             if ahead is None or not math.isfinite(ahead):
                 break
             fell = max(fell, fun - ahead)
@@ -111,13 +136,15 @@ class _About:
                 if fell > 0:
                     break
                 if behind is not None and behind < fun - 0.1 * h * self.size:
-                    return "f falls where the gradient says that it rises: see koubai.check_gradient(f, grad, x)"
+                    return worded(
+                        "f falls where the gradient says that it rises: see koubai.check_gradient(f, grad, x)"
+                    )
                 if behind is None or not math.isfinite(behind) or len(rises) == 2:
                     break
                 rises.append(ahead - 2 * fun + behind)
             h *= 10
         if len(rises) == 2 and rises[1] < SMOOTH * rises[0] and rises[0] > 10 * self.rounding and fell == 0:
-            return "f has a kink here, where it rises to both sides"
+            return worded("f has a kink here, where it rises to both sides")
         if fell > ROUNDINGS * self.rounding:
             self.falls = fell
         return None

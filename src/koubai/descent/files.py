@@ -18,7 +18,7 @@ import stat
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Never, TypeAlias
+from typing import Any, BinaryIO, Never, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -45,6 +45,7 @@ __all__ = [
     "a_list",
     "a_mapping",
     "a_number",
+    "a_rate",
     "a_record",
     "a_row",
     "a_setting",
@@ -62,6 +63,9 @@ __all__ = [
     "replacing",
     "restore_function",
     "restore_optimizer",
+    "schedule_schema",
+    "schema_of",
+    "stated",
     "version",
     "write_archive",
 ]
@@ -369,15 +373,36 @@ def _refuse(name: str, what: str, value: Any) -> Never:
     raise InputError(f"{name or 'the header'} must be {what}, got {_shown(value)}")
 
 
+_C = TypeVar("_C", bound=Check)
+
+
+def stated(schema: Mapping[str, Any]) -> Callable[[_C], _C]:
+    """Give a check the JSON Schema of what it accepts, as far as a schema can say it: never less than that."""
+
+    def give(check: _C) -> _C:
+        check.schema = dict(schema)  # type: ignore[attr-defined]
+        return check
+
+    return give
+
+
+def schema_of(check: Check) -> dict[str, Any]:
+    """Return the JSON Schema of what a check accepts: of anything, if nothing is stated of it."""
+    return getattr(check, "schema", {})
+
+
+@stated({"type": "string"})
 def a_text(value: Any, name: str) -> str:
     return value if type(value) is str else _refuse(name, "text", value)
 
 
+@stated({"type": "boolean"})
 def a_flag(value: Any, name: str) -> bool:
     return value if type(value) is bool else _refuse(name, "true or false", value)
 
 
 def a_whole(least: int = 0, most: int = 2**63 - 1) -> Check:
+    @stated({"type": "integer", "minimum": least, "maximum": most})
     def check(value: Any, name: str) -> int:
         if type(value) is not int or not least <= value <= most:
             _refuse(name, "a whole number" + (f" ≥ {least}" if least > -(2**63) else ""), value)
@@ -389,6 +414,7 @@ def a_whole(least: int = 0, most: int = 2**63 - 1) -> Check:
 def a_number(least: float = -math.inf, *, finite: bool = True) -> Check:
     """finite=False: it may be infinite or NaN."""
 
+    @stated({"type": "number"} | ({"minimum": least} if least > -math.inf else {}))
     def check(value: Any, name: str) -> float:
         if type(value) not in (int, float) or (type(value) is int and value.bit_length() > 1000):
             _refuse(name, "a number", value)
@@ -402,6 +428,7 @@ def a_number(least: float = -math.inf, *, finite: bool = True) -> Check:
 
 
 def one_of(*values: Any) -> Check:
+    @stated({"enum": list(values)})
     def check(value: Any, name: str) -> Any:
         if not any(type(value) is type(known) and value == known for known in values):
             _refuse(name, f"one of {', '.join(map(repr, values))}", value)
@@ -411,10 +438,15 @@ def one_of(*values: Any) -> Check:
 
 
 def optional(check: Check) -> Check:
-    return lambda value, name: None if value is None else check(value, name)
+    schema = schema_of(check)
+    either = stated({"anyOf": [schema, {"type": "null"}]} if schema else {})
+    return either(lambda value, name: None if value is None else check(value, name))
 
 
 def a_list(check: Check, length: int | None = None) -> Check:
+    sizes = {} if length is None else {"minItems": length, "maxItems": length}
+
+    @stated({"type": "array", "items": schema_of(check), **sizes})
     def checked(value: Any, name: str) -> list[Any]:
         if type(value) is not list or length not in (None, len(value)):
             _refuse(name, "a list" if length is None else f"a list of {length}", value)
@@ -424,6 +456,9 @@ def a_list(check: Check, length: int | None = None) -> Check:
 
 
 def a_row(*checks: Check) -> Check:
+    sizes = {"minItems": len(checks), "maxItems": len(checks)}
+
+    @stated({"type": "array", "prefixItems": [schema_of(check) for check in checks], **sizes})
     def checked(value: Any, name: str) -> list[Any]:
         if type(value) is not list or len(value) != len(checks):
             _refuse(name, f"a list of {len(checks)}", value)
@@ -435,6 +470,7 @@ def a_row(*checks: Check) -> Check:
 def a_mapping(check: Check) -> Check:
     """Fields of any name, each of which passes."""
 
+    @stated({"type": "object", "additionalProperties": schema_of(check)})
     def checked(value: Any, name: str) -> dict[str, Any]:
         if type(value) is not dict:
             _refuse(name, "a list of fields", value)
@@ -443,18 +479,26 @@ def a_mapping(check: Check) -> Check:
     return checked
 
 
-def a_record(fields: Mapping[str, Check], may: Mapping[str, Check] | None = None) -> Check:
-    """These fields and no others; ``may``: those that may be left out."""
+def a_record(fields: Mapping[str, Check], may: Mapping[str, Check] | None = None, rest: Check | None = None) -> Check:
+    """These fields and no others. may: those that may be left out; rest: what all others have to pass, if there may be
+    others.
+    """
     known = {**fields, **(may or {})}
+    others: Any = False if rest is None else schema_of(rest)
+    properties = {key: schema_of(check) for key, check in known.items()}
 
+    @stated({"type": "object", "properties": properties, "required": [*fields], "additionalProperties": others})
     def checked(value: Any, name: str) -> dict[str, Any]:
         if type(value) is not dict:
             _refuse(name, "a list of fields", value)
         if missing := [key for key in fields if key not in value]:
             raise InputError(f"there is no {missing[0]!r} in {name or 'the header'}")
-        if unknown := [key for key in value if key not in known]:
+        if rest is None and (unknown := [key for key in value if key not in known]):
             raise InputError(f"there should be no {_plain(unknown[0])!r} in {name or 'the header'}")
-        return {key: known[key](part, f"{name}.{key}".lstrip(".")) for key, part in value.items()}
+        return {
+            key: known.get(key, rest)(part, f"{name}.{_plain(key)}".lstrip("."))  # type: ignore[misc]
+            for key, part in value.items()
+        }
 
     return checked
 
@@ -521,11 +565,20 @@ def describe_optimizer(optimizer: Optimizer | str) -> dict[str, Any] | str:
 
 
 _GROUPS = a_mapping(a_mapping(a_setting))
+_A_RATE = a_number(0)
+
+
+@stated({"anyOf": [schema_of(_A_RATE), {"$ref": "#/$defs/schedule"}]})
+def a_rate(value: Any, name: str) -> Any:
+    """A number, or a schedule, which is checked when it is made."""
+    return value if type(value) is dict else _A_RATE(value, name)
+
+
 _OPTIMIZER = a_record(
     {
         "name": a_text,
         "semantics": a_text,
-        "lr": lambda value, name: value if type(value) is dict else a_number(0)(value, name),
+        "lr": a_rate,
         "hyperparameters": a_mapping(lambda value, name: (_GROUPS if type(value) is dict else a_setting)(value, name)),
     }
 )
@@ -550,6 +603,17 @@ _SCHEDULES: dict[str, type[schedules.Schedule]] = {
     for name in schedules.__all__
     if isinstance(kind := getattr(schedules, name), type) and kind is not schedules.Schedule
 }
+
+
+def schedule_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a schedule, which is named "schedule" among the definitions of the whole."""
+    numbers = {"type": "array", "items": schema_of(a_whole())}
+    part = {"anyOf": [{"type": ["string", "number"]}, numbers, {"$ref": "#/$defs/schedule"}]}
+    each = []
+    for name, kind in _SCHEDULES.items():
+        known = {field.name: stated(part)(lambda value, name: value) for field in dataclasses.fields(kind)}
+        each.append(schema_of(a_record({"schedule": one_of(name), **known})))
+    return {"oneOf": each}
 
 
 def _describe_schedule(schedule: schedules.Schedule) -> dict[str, Any]:

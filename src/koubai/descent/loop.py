@@ -21,6 +21,7 @@ from koubai.descent.steppers import PythonStepper
 from koubai.descent.stopping import Point, Verdict
 from koubai.errors import InputError, Interrupted, UnknownNameError, quiet
 from koubai.graph.tracer import seldom_collected
+from koubai.messages import worded
 from koubai.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -273,7 +274,7 @@ def _interrupted(stepper: RuleStepper, on_step: Callable[[Step], Any] | None, pr
     except KeyboardInterrupt:
         if not descent.recorder.count:
             raise
-        descent.verdict = Verdict(Status.stopped, f"interrupted after step {descent.point.t}")
+        descent.verdict = Verdict(Status.stopped, worded("interrupted after step {t}", t=descent.point.t))
         return True
     finally:
         if descent.checkpoint is not None:
@@ -285,7 +286,7 @@ def _stops(on_step: Callable[[Step], Any] | None, descent: Descent) -> bool:
     """Return whether on_step ends the descent at its present point."""
     if on_step is None or on_step(descent.step()) is not True:
         return False
-    descent.verdict = Verdict(Status.stopped, f"on_step returned True at step {descent.point.t}")
+    descent.verdict = Verdict(Status.stopped, worded("on_step returned True at step {t}", t=descent.point.t))
     return True
 
 
@@ -403,7 +404,8 @@ def _fall_back_to_lbfgs(descent: Descent, problem: NoResidualsError) -> None:
     if descent.optimizer_reason == "given":
         if not t:
             raise problem
-        descent.verdict = Verdict(Status.stalled, f"f takes another path after step {t}: {problem}")
+        why = worded("f takes another path after step {t}: {problem}", t=t, problem=str(problem))
+        descent.verdict = Verdict(Status.stalled, why)
         return
     descent.optimizer_reason += f"; L-BFGS from step {t} on, where f takes another path: {problem.reason}"
     descent.optimizer = descent.stopping.optimizer = LBFGS()

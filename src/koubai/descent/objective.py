@@ -41,6 +41,7 @@ from koubai.errors import (
 )
 from koubai.graph.call import Leaves
 from koubai.graph.graph import run_nodes
+from koubai.messages import worded
 from koubai.parameters import FloatArray, Layout, as_pair, as_scalar, is_finite
 
 __all__ = ["Bounds", "NoResidualsError", "Objective", "largest_of", "norm"]
@@ -102,16 +103,18 @@ class Objective:
         if path is None:
             if self.source in ("user", "backprop") or not self.is_flat(point):
                 return ""
-            return (
-                f"{name} does not change at all around x: it is flat there, or follows x in steps, "
-                "which says nothing of a minimum"
+            return worded(
+                "{name} does not change at all around x: it is flat there, or follows x in steps, which says nothing "
+                "of a minimum",
+                name=name,
             )
         nodes = path.graph.nodes
         for i in path.graph.outputs[1:]:
             if nodes[i].op.name != "zeros":
                 return ""
-        return (
-            f"{name} follows x in steps only: its derivative is 0 wherever it has one, which says nothing of a minimum"
+        return worded(
+            "{name} follows x in steps only: its derivative is 0 wherever it has one, which says nothing of a minimum",
+            name=name,
         )
 
     def is_flat(self, point: Point) -> bool:
@@ -125,8 +128,8 @@ class Objective:
         return True
 
     def _explain(self, sentence: str) -> None:
-        if sentence == INDEPENDENT.format(name=getattr(self.f, "__name__", "f")):
-            self.independent = sentence
+        if sentence == (known := worded(INDEPENDENT, name=getattr(self.f, "__name__", "f"))):
+            self.independent = known
             warn(GradientWarning(sentence))
         else:
             self.nonfinite_reason = sentence
@@ -136,7 +139,7 @@ class Objective:
         if matter is FLAT:
             if self._moved:
                 return  # so it may be at the end of a descent
-            self.independent = f"{getattr(self.f, '__name__', 'f')}: {FLAT}"
+            self.independent = worded("{name}: {what}", name=getattr(self.f, "__name__", "f"), what=FLAT)
         if matter not in self._notes:
             self._notes |= {matter}
             name = getattr(self.f, "__name__", "f")
@@ -384,10 +387,11 @@ class Objective:
             return
         self.nfev += used if inside is None else inside.calls
         if wrong:
-            whose = "the gradient that f returns" if self.grad is True else "grad"
-            self.disagreement = (
-                f"{whose} is not the gradient of {getattr(self.f, '__name__', 'f')} at x0: {wrong}; "
-                "see koubai.check_gradient(f, grad, x0)"
+            self.disagreement = worded(
+                "{whose} is not the gradient of {name} at x0: {wrong}; see koubai.check_gradient(f, grad, x0)",
+                whose=worded("the gradient that f returns") if self.grad is True else "grad",
+                name=getattr(self.f, "__name__", "f"),
+                wrong=wrong,
             )
             warn(GradientWarning(self.disagreement))
 

@@ -45,6 +45,7 @@ from koubai.descent.optimizers import Optimizer
 from koubai.descent.spec import written
 from koubai.errors import FunctionError, InputError, MissingPackageError, quiet
 from koubai.execute.descents import address
+from koubai.messages import reason
 from koubai.parameters import FloatArray, Layout, Parameters, flatten, is_structure, leaves, rebuilt
 
 if TYPE_CHECKING:
@@ -951,9 +952,10 @@ class Run:
             for name, value in facts.items()
         )
         mark = "✓" if self.success else "✗"
+        why = html.escape(reason(self.status.name, self.message))
         return (
             "<div style='display:flex;gap:1.5em;align-items:flex-start'><div>"
-            f"<b>{mark} {self.status}</b><br>{html.escape(self.message)}<table>{table}</table>{self._verdict()}</div>"
+            f"<b>{mark} {self.status}</b><br>{why}<table>{table}</table>{self._verdict()}</div>"
             f"<img alt='the path' style='max-width:20em' src='data:image/png;base64,{_thumbnail(self)}'></div>"
         )
 

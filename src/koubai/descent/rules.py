@@ -18,6 +18,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from koubai.messages import worded
+
 __all__ = ["CHOICES", "INTERVALS", "RULES", "Rule", "rule"]
 
 State: TypeAlias = tuple[Any, ...]
@@ -1058,9 +1060,14 @@ def _stuck(what: str, value: Any, first: float, t: int, argument: str) -> str | 
     """Return what to say of an estimate that has hardly left its tiny first value."""
     if t < 10 or float(value) > 10 * first:
         return None
-    return (
-        f"the estimate of {what}, {float(value):.3g}, has hardly left its first value {first:.3g} in {t} updates: "
-        f"x barely moves; give a larger {argument}"
+    return worded(
+        "the estimate of {what}, {value:.3g}, has hardly left its first value {first:.3g} in {t} updates: x barely "
+        "moves; give a larger {argument}",
+        what=what,
+        value=float(value),
+        first=first,
+        t=t,
+        argument=argument,
     )
 
 
@@ -1072,7 +1079,7 @@ def _dog_start(x0: Any, hyper: Mapping[str, Any]) -> Any:
     state=("x0", "distance", "g_sum"),
     scope="vector",
     begin={"x0": _copy, "distance": _dog_start, "g_sum": _number(0.0)},
-    advise=lambda state, t, h: _stuck("the distance", state[1], float(_dog_start(state[0], h)), t, "reps_rel"),
+    advise=lambda state, t, h: _stuck(worded("the distance"), state[1], float(_dog_start(state[0], h)), t, "reps_rel"),
 )
 def dog(x: Any, g: Any, state: State, t: Any, *, lr: float = 1.0, reps_rel: float = 1e-6, eps: float = 1e-8) -> Step:
     """DoG: the rate is the distance from the start over the root of all squared gradients.
@@ -1101,7 +1108,7 @@ def _dowg_start(x0: Any, hyper: Mapping[str, Any]) -> Any:
     scope="vector",
     begin={"x0": _copy, "distance": _dowg_start, "g_sum": _number(0.0)},
     advise=lambda state, t, h: _stuck(
-        "the squared distance", state[1], float(_dowg_start(state[0], h)), t, "init_estim_sq_dist"
+        worded("the squared distance"), state[1], float(_dowg_start(state[0], h)), t, "init_estim_sq_dist"
     ),
 )
 def dowg(
@@ -1136,7 +1143,7 @@ def dowg(
     state=("m", "v", "s", "d", "numerator"),
     scope="vector",
     begin={"d": lambda x, h: np.asarray(h["estim_lr0"], x.dtype), "numerator": _number(0.0)},
-    advise=lambda state, t, h: _stuck("the rate", state[3], h["estim_lr0"], t, "estim_lr0"),
+    advise=lambda state, t, h: _stuck(worded("the rate"), state[3], h["estim_lr0"], t, "estim_lr0"),
 )
 def dadapt_adamw(
     x: Any,
@@ -1178,7 +1185,7 @@ def dadapt_adamw(
     state=("m", "v", "s", "x0", "d", "numerator"),
     scope="vector",
     begin={"x0": _copy, "d": lambda x, h: np.asarray(h["estim_lr0"], x.dtype), "numerator": _number(0.0)},
-    advise=lambda state, t, h: _stuck("the rate", state[4], h["estim_lr0"], t, "estim_lr0"),
+    advise=lambda state, t, h: _stuck(worded("the rate"), state[4], h["estim_lr0"], t, "estim_lr0"),
 )
 def prodigy(
     x: Any,
@@ -1225,7 +1232,12 @@ def prodigy(
 def _below(name: str, gap: Any, bound: float) -> str | None:
     if float(gap) >= 0:
         return None
-    return f"f lies {-float(gap):.3g} below {name} = {bound:g}, which the rule takes for the least possible: lower it"
+    return worded(
+        "f lies {gap:.3g} below {name} = {bound:g}, which the rule takes for the least possible: lower it",
+        gap=-float(gap),
+        name=name,
+        bound=bound,
+    )
 
 
 @rule(
@@ -1319,7 +1331,9 @@ def polyak_sgd(
 def _cocob_advice(state: State, t: int, hyper: Mapping[str, Any]) -> str | None:
     if t < 10 or np.any(state[4] > 0):
         return None
-    return f"no component has won anything in {t} updates, so the bets stay tiny: scale the gradient with a larger lr"
+    return worded(
+        "no component has won anything in {t} updates, so the bets stay tiny: scale the gradient with a larger lr", t=t
+    )
 
 
 @rule(

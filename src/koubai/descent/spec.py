@@ -25,8 +25,10 @@ from koubai.descent.files import (
     a_list,
     a_mapping,
     a_number,
+    a_rate,
     a_record,
     a_row,
+    a_setting,
     a_text,
     a_whole,
     describe_function,
@@ -35,6 +37,9 @@ from koubai.descent.files import (
     open_regular,
     optional,
     restore_optimizer,
+    schedule_schema,
+    schema_of,
+    stated,
 )
 from koubai.descent.optimizers import Optimizer, resolve
 from koubai.errors import InputError
@@ -53,6 +58,7 @@ __all__ = [
     "read_file",
     "read_function",
     "read_optimizer",
+    "schema",
     "written",
 ]
 
@@ -95,18 +101,47 @@ def _shown(value: Any) -> str:
 def finite_or_not(check: Check) -> Check:
     """Accept the strings that stand for numbers that are not finite, too."""
 
+    @stated({"anyOf": [{"enum": [*NOT_FINITE]}, schema_of(check)]})
     def checked(value: Any, name: str) -> Any:
         return check(NOT_FINITE[value] if isinstance(value, str) and value in NOT_FINITE else value, name)
 
     return checked
 
 
+_COORDINATE = a_number()
+_DEFINITIONS: dict[str, Any] = {
+    "schedule": schedule_schema(),
+    "setting": {
+        "anyOf": [
+            {"type": ["null", "boolean", "string", "number"]},
+            {
+                "type": "object",
+                "additionalProperties": {"type": "object", "additionalProperties": {"$ref": "#/$defs/setting"}},
+            },
+        ]
+    },
+    "array": {
+        "type": "array",
+        "minItems": 1,
+        "items": {"anyOf": [schema_of(_COORDINATE), {"$ref": "#/$defs/array"}]},
+    },
+    "point": {
+        "anyOf": [
+            schema_of(_COORDINATE),
+            {"$ref": "#/$defs/array"},
+            {"type": "object", "additionalProperties": {"$ref": "#/$defs/point"}},
+        ]
+    },
+}  # what refers to itself, by its name in the schema
+
+
+@stated({"$ref": "#/$defs/point"})
 def a_finite_point(value: Any, name: str) -> Any:
     """A number, an array as lists of numbers, or an object of these; at most 10,000 numbers."""
     if type(value) is dict:
         return {a_text(key, name): a_finite_point(part, f"{name}.{key[:40]}") for key, part in value.items()}
     if type(value) is not list:
-        return float(a_number()(value, name))
+        return float(_COORDINATE(value, name))
     flat: list[Any] = []
     _flatten(value, name, flat)
     try:
@@ -121,7 +156,7 @@ def a_finite_point(value: Any, name: str) -> Any:
 def _flatten(value: Any, name: str, into: list[Any], depth: int = 0) -> None:
     """Check all the numbers of nested lists."""
     if type(value) is not list:
-        into.append(a_number()(value, name))
+        into.append(_COORDINATE(value, name))
         return
     if depth > 8 or len(into) + len(value) > MOST_NUMBERS:
         raise InputError(f"{name} has more than {MOST_NUMBERS} numbers, or is nested too deeply")
@@ -129,19 +164,31 @@ def _flatten(value: Any, name: str, into: list[Any], depth: int = 0) -> None:
         _flatten(part, name, into, depth + 1)
 
 
+@stated({"enum": [*problems]})
+def _a_problem(value: Any, name: str) -> str:
+    return problems[a_text(value, name)].name
+
+
+_FUNCTION: dict[str, Check] = {"problem": _a_problem, "expression": a_text}
+
+
+@stated({"oneOf": [schema_of(a_record({name: check})) for name, check in _FUNCTION.items()]})
+def _a_function(value: Any, name: str) -> dict[str, str]:
+    given: dict[str, str] = a_record({}, may=dict.fromkeys((*_FUNCTION, "name"), a_text))(value, name)
+    if len(given) != 1:
+        raise InputError(f'{name} must be {{"problem": NAME}} or {{"expression": TEXT}}, got {_shown(value)}')
+    if "name" in given:
+        raise InputError(f"{name} {given['name']!r} is only named in the specification: give the function to minimize")
+    return {kind: _FUNCTION[kind](text, f"{name}.{kind}") for kind, text in given.items()}
+
+
 def read_function(value: Any, name: str = "function") -> Callable[[Any], Any]:
     """Return the function of {"problem": …} or {"expression": …}. Raises InputError, with the fix, for others.
 
     The same text gives the same object, so that what was traced of it serves again.
     """
-    given = a_record({}, may={"problem": a_text, "expression": a_text, "name": a_text})(value, name)
-    if len(given) != 1:
-        raise InputError(f'{name} must be {{"problem": NAME}} or {{"expression": TEXT}}, got {_shown(value)}')
-    if "problem" in given:
-        return problems[given["problem"]].f
-    if "name" in given:
-        raise InputError(f"{name} {given['name']!r} is only named in the specification: give the function to minimize")
-    return _parsed(given["expression"])
+    given = _a_function(value, name)
+    return problems[given["problem"]].f if "problem" in given else _parsed(given["expression"])
 
 
 @functools.lru_cache(maxsize=64)
@@ -149,13 +196,27 @@ def _parsed(text: str) -> Callable[[Any], Any]:
     return parse(text)
 
 
-_A_VALUE = finite_or_not(lambda value, name: _a_setting(value, name))
+@finite_or_not
+@stated({"$ref": "#/$defs/setting"})
+def _a_value(value: Any, name: str) -> Any:
+    """A setting of an optimizer: a number, a word, true, false, nothing, or groups of these."""
+    return _GROUPS(value, name) if type(value) is dict else a_setting(value, name)
 
 
-def _a_setting(value: Any, name: str) -> Any:
-    if value is None or type(value) in (bool, str):
-        return value
-    return a_mapping(a_mapping(_A_VALUE))(value, name) if type(value) is dict else a_number(finite=False)(value, name)
+_GROUPS = a_mapping(a_mapping(_a_value))
+_RECORD = a_record(
+    {"name": a_text},
+    may={"semantics": optional(a_text), "lr": optional(a_rate), "hyperparameters": a_mapping(_a_value)},
+    rest=_a_value,
+)
+
+
+@stated({"anyOf": [schema_of(a_text), schema_of(_RECORD)]})
+def _an_optimizer(value: Any, name: str) -> Any:
+    """A name, or a record of the name and the settings; it stays as it is written, and is checked when it is made."""
+    if type(value) not in (str, dict):
+        raise InputError(f'{name} must be a name, or an object such as {{"name": "Adam", "lr": 0.1}}')
+    return value
 
 
 def read_optimizer(value: Any, name: str = "optimizer") -> Optimizer | str:
@@ -163,21 +224,14 @@ def read_optimizer(value: Any, name: str = "optimizer") -> Optimizer | str:
 
     What is left out has the framework's default. Raises InputError for what can't be used.
     """
-    if type(value) is str:
+    if type(_an_optimizer(value, name)) is str:
         return value if value.lower() == "auto" else resolve(value)
-    if type(value) is not dict:
-        raise InputError(f'{name} must be a name, or an object such as {{"name": "Adam", "lr": 0.1}}')
-    given = {a_text(key, name): part for key, part in value.items()}
-    kind = a_text(given.pop("name", None), f"{name}.name")
-    semantics = optional(a_text)(given.pop("semantics", None), f"{name}.semantics")
-    lr = given.pop("lr", None)
-    nested = a_mapping(_A_VALUE)(given.pop("hyperparameters", {}), f"{name}.hyperparameters")
-    hyper = nested | a_mapping(_A_VALUE)(given, name)
+    given = _RECORD(value, name)
+    kind, semantics, lr = given.pop("name"), given.pop("semantics", None), given.pop("lr", None)
+    hyper = given.pop("hyperparameters", {}) | given
     if type(lr) is dict:
         record = {"name": kind, "lr": lr, "semantics": semantics or resolve(kind).semantics, "hyperparameters": {}}
         lr = restore_optimizer(record, name).lr  # type: ignore[union-attr]
-    elif lr is not None:
-        lr = a_number(0)(lr, f"{name}.lr")
     framework = {} if semantics is None else {"semantics": semantics}
     return resolve(kind, lr=lr, **framework, **hyper)
 
@@ -192,14 +246,28 @@ _OPTIONS: dict[str, Check] = {
 }
 
 _SPECIFICATION = a_record(
-    {"koubai": lambda value, name: value, "function": lambda value, name: value},
+    {"koubai": one_of(FORMAT), "function": _a_function},
     may={
         "x0": a_finite_point,
-        "optimizer": lambda value, name: value,
+        "optimizer": _an_optimizer,
         "options": a_record({}, may=_OPTIONS),
         "seed": optional(a_whole(-(2**255), 2**255)),
     },
 )
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a specification, made of the descriptions by which it is read.
+
+    It accepts all that is read. What it can't say (that an expression can be parsed, which settings an optimizer has,
+    that rows are as long as one another) only reading finds out.
+    """
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A descent, as koubai.minimize and the lab take it",
+        **schema_of(_SPECIFICATION),
+        "$defs": _DEFINITIONS,
+    }
 
 
 def read(given: Mapping[str, Any]) -> Specification:

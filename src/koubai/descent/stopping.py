@@ -13,6 +13,7 @@ import numpy as np
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Status
 from koubai.errors import InputError
+from koubai.messages import Worded, worded
 from koubai.parameters import SHORT, FloatArray, Layout, is_finite, is_structure
 
 __all__ = ["Point", "Stopping", "Verdict", "are_equal", "largest", "norm", "shown"]
@@ -137,10 +138,13 @@ class Stopping:
         elif self.follows:
             self._follow(previous, point)
         if point.is_sample:
-            out = Verdict(Status.max_steps, f"the step limit {self.max_steps} came first")
+            out = Verdict(Status.max_steps, worded("the step limit {limit} came first", limit=self.max_steps))
             return self._diverged(point) or (out if point.t >= self.max_steps else None)
         if self.target is not None and point.fun <= self.target:
-            return Verdict(Status.target_reached, f"f = {point.fun:.6g} ≤ target {self.target:g} at step {point.t}")
+            found = worded(
+                "f = {fun:.6g} ≤ target {target:g} at step {t}", fun=point.fun, target=self.target, t=point.t
+            )
+            return Verdict(Status.target_reached, found)
         by_promise = promise is not None and self.gtol is None and point.grad_norm > 0
         small = self._promise_small(point, promise or 0.0) if by_promise else self._gradient_small(point)
         if small is not None:
@@ -150,15 +154,25 @@ class Stopping:
         if self.in_noise >= PATIENCE:
             return Verdict(
                 Status.noise_floor,
-                f"the gradient, at most {point.grad_norm:.3g}, is within its own rounding error {point.error:.3g} "
-                f"since step {point.t - PATIENCE + 1}; f is not computed precisely enough to go on",
+                worded(
+                    "the gradient, at most {g:.3g}, is within its own rounding error {error:.3g} since step {t}; "
+                    "f is not computed precisely enough to go on",
+                    g=point.grad_norm,
+                    error=point.error,
+                    t=point.t - PATIENCE + 1,
+                ),
             )
         if self.unchanged and self.stands_still:
-            limit = "gtol is off" if self.gtol == 0 else f"gtol is {self.limit:g}"
+            limit = worded("gtol is off") if self.gtol == 0 else worded("gtol is {gtol:g}", gtol=self.limit)
             return Verdict(
                 Status.stalled,
-                f"x has not changed for {PATIENCE} steps: lr × gradient is below the rounding of x "
-                f"(largest |gradient| {point.grad_norm:.3g}, {limit})",
+                worded(
+                    "x has not changed for {steps} steps: lr × gradient is below the rounding of x "
+                    "(largest |gradient| {g:.3g}, {limit})",
+                    steps=PATIENCE,
+                    g=point.grad_norm,
+                    limit=limit,
+                ),
             )
         if point.t >= self.max_steps:
             return self.out_of_steps(point)
@@ -176,7 +190,9 @@ class Stopping:
     @property
     def gtol_text(self) -> str:
         """The limit of the gradient, for messages."""
-        return "gtol is off" if self.gtol == 0 else f"gtol is {GTOL if self.gtol is None else self.gtol:g}"
+        if self.gtol == 0:
+            return worded("gtol is off")
+        return worded("gtol is {gtol:g}", gtol=GTOL if self.gtol is None else self.gtol)
 
     def may_end(self, fun: float, grad_norm: float) -> bool:
         """Return whether f and the gradient, over an epoch or over all the data, meet the target or gtol."""
@@ -188,8 +204,12 @@ class Stopping:
             return verdict
         return Verdict(
             Status.noise_floor,
-            f"{verdict.message}, but by the measured noise of f the gradient's error is {error:.3g}: it can't be told "
-            "from zero; give the exact gradient, a larger step or a larger tolerance",
+            worded(
+                "{found}, but by the measured noise of f the gradient's error is {error:.3g}: it can't be told from "
+                "zero; give the exact gradient, a larger step or a larger tolerance",
+                found=verdict.message,
+                error=error,
+            ),
         )
 
     def nonfinite(self, point: Point, reason: str = "") -> Verdict:
@@ -199,18 +219,23 @@ class Stopping:
         """
         x = self.layout.view(point.x)
         if not np.isfinite(point.x).all() or point.fun == -math.inf:
-            what = "x overflowed" if not np.isfinite(point.x).all() else "f fell to -inf"
-            return Verdict(Status.diverged, f"{what} at step {point.t}")
+            if np.isfinite(point.x).all():
+                return Verdict(Status.diverged, worded("f fell to -inf at step {t}", t=point.t))
+            return Verdict(Status.diverged, worded("x overflowed at step {t}", t=point.t))
         if not math.isfinite(point.fun):
-            what = f"f = {point.fun} at step {point.t}"
+            what = worded("f = {fun} at step {t} (x = {x})", fun=point.fun, t=point.t, x=shown(x))
         else:
             i = int(np.flatnonzero(~np.isfinite(point.g))[0])
-            what = f"the gradient's component {self.layout.label(i)} is {point.g[i]} at step {point.t}"
-        where = f" (x = {shown(x)})" + (f": {reason}" if reason and math.isfinite(point.fun) else "")
-        return Verdict(
-            Status.nonfinite,
-            f"{what}{where}; x, fun and jac are those of step {point.t - 1}, the last good one",
-        )
+            what = worded(
+                "the gradient's component {label} is {g} at step {t} (x = {x})",
+                label=self.layout.label(i),
+                g=point.g[i],
+                t=point.t,
+                x=shown(x),
+            )
+            what = worded("{what}: {reason}", what=what, reason=reason) if reason else what
+        good = worded("{what}; x, fun and jac are those of step {t}, the last good one", what=what, t=point.t - 1)
+        return Verdict(Status.nonfinite, good)
 
     def _gradient_small(self, point: Point) -> Verdict | None:
         limit = self.limit
@@ -220,20 +245,29 @@ class Stopping:
         if point.below_rounding:
             return Verdict(
                 Status.stalled,
-                "the difference is zero only because x ± h rounds to x in "
-                f"{self.layout.label(point.below_rounding[0])}; the true gradient is unknown here: use a larger h",
+                worded(
+                    "the difference is zero only because x ± h rounds to x in {label}; the true gradient is unknown "
+                    "here: use a larger h",
+                    label=self.layout.label(point.below_rounding[0]),
+                ),
             )
-        found = f"largest |gradient| {point.grad_norm:.3g} ≤ gtol {limit:g} at step {point.t}"
+        found = worded(
+            "largest |gradient| {g:.3g} ≤ gtol {gtol:g} at step {t}", g=point.grad_norm, gtol=limit, t=point.t
+        )
         if point.error > limit:
             return Verdict(
                 Status.noise_floor,
-                f"{found}, but its rounding error is {point.error:.3g}: it can't be told from zero; "
-                "give the exact gradient or a larger gtol",
+                worded(
+                    "{found}, but its rounding error is {error:.3g}: it can't be told from zero; give the exact "
+                    "gradient or a larger gtol",
+                    found=found,
+                    error=point.error,
+                ),
             )
         if self.gtol is None and self.follows and point.grad_norm > 0 and not self._little_ahead(point):
             return None
         if point.t == 0:
-            found += "; no step was made"
+            found = worded("{found}; no step was made", found=found)
         return self.above_the_start(point) or Verdict(Status.converged, found)
 
     def _little_ahead(self, point: Point) -> bool:
@@ -265,7 +299,12 @@ class Stopping:
             promise = norm(point.g) ** 2 / (2 * self.lipschitz)
             if not promise <= rounding * abs(point.fun):
                 return None
-        found = f"to the rounding of f: at step {point.t} no more than {promise:.3g} of f = {point.fun:.6g} lay ahead"
+        found = worded(
+            "to the rounding of f: at step {t} no more than {ahead:.3g} of f = {fun:.6g} lay ahead",
+            t=point.t,
+            ahead=promise,
+            fun=point.fun,
+        )
         return self.above_the_start(point) or Verdict(Status.converged, found)
 
     def above_the_best(self, point: Point, best: Point) -> Verdict | None:
@@ -275,8 +314,14 @@ class Stopping:
             return None
         return Verdict(
             Status.stalled,
-            f"the gradient is small, {point.grad_norm:.3g}, but f = {point.fun:.6g} lies above {best.fun:.6g} at step "
-            f"{best.t}: the descent left a better point; best_x is the best one",
+            worded(
+                "the gradient is small, {g:.3g}, but f = {fun:.6g} lies above {best:.6g} at step {t}: the descent left "
+                "a better point; best_x is the best one",
+                g=point.grad_norm,
+                fun=point.fun,
+                best=best.fun,
+                t=best.t,
+            ),
         )
 
     def above_the_start(self, point: Point) -> Verdict | None:
@@ -285,8 +330,13 @@ class Stopping:
             return None
         return Verdict(
             Status.stalled,
-            f"the gradient is small, {point.grad_norm:.3g}, but f = {point.fun:.6g} lies above that of the start, "
-            f"{self.start.fun:.6g}: a step leapt away, onto a flat region or to a worse point; best_x is the best one",
+            worded(
+                "the gradient is small, {g:.3g}, but f = {fun:.6g} lies above that of the start, {start:.6g}: a step "
+                "leapt away, onto a flat region or to a worse point; best_x is the best one",
+                g=point.grad_norm,
+                fun=point.fun,
+                start=self.start.fun,
+            ),
         )
 
     def has_risen(self, fun: float) -> bool:
@@ -301,15 +351,25 @@ class Stopping:
     def _diverged(self, point: Point) -> Verdict | None:
         start = self.start
         if point.fun > start.fun and self.has_risen(point.fun):
-            what = f"f rose from {start.fun:.6g} to {point.fun:.3g} in {_steps(point.t)}"
+            what = self._rose(point)
         elif (size := norm(point.x)) > GROWTH and size > GROWTH * (start_size := norm(start.x)):
-            what = f"|x| grew from {start_size:.3g} to {size:.3g} in {_steps(point.t)}"
+            what = worded(
+                "|x| grew from {start:.3g} to {size:.3g} in {steps}", start=start_size, size=size, steps=_steps(point.t)
+            )
             if point.fun < start.fun:
                 self.unbounded = True
-                return Verdict(Status.diverged, f"{what} while f keeps falling: f seems unbounded below")
+                what = worded("{what} while f keeps falling: f seems unbounded below", what=what)
         else:
             return None
         return Verdict(Status.diverged, what)
+
+    def _rose(self, point: Point) -> Worded:
+        return worded(
+            "f rose from {start:.6g} to {fun:.3g} in {steps}",
+            start=self.start.fun,
+            fun=point.fun,
+            steps=_steps(point.t),
+        )
 
     def _change_small(self, previous: Point, point: Point) -> Verdict | None:
         if (self.ftol is None and self.xtol is None) or self.unchanged:
@@ -322,16 +382,24 @@ class Stopping:
             change, limit = abs(point.fun - previous.fun), self.ftol * max(1.0, abs(point.fun))
             ahead = norm(point.g) ** 2 / (2 * curvature)
             if change <= limit and ahead <= limit:
-                return Verdict(
-                    Status.converged, f"f changed by {change:.3g}, and about {ahead:.3g} lies ahead; both ≤ {limit:.3g}"
+                found = worded(
+                    "f changed by {change:.3g}, and about {ahead:.3g} lies ahead; both ≤ {limit:.3g}",
+                    change=change,
+                    ahead=ahead,
+                    limit=limit,
                 )
+                return Verdict(Status.converged, found)
         if self.xtol is not None:
             change, limit = largest(step), self.xtol * max(1.0, largest(point.x))
             ahead = point.grad_norm / curvature
             if change <= limit and ahead <= limit:
-                return Verdict(
-                    Status.converged, f"x changed by {change:.3g}, and about {ahead:.3g} lies ahead; both ≤ {limit:.3g}"
+                found = worded(
+                    "x changed by {change:.3g}, and about {ahead:.3g} lies ahead; both ≤ {limit:.3g}",
+                    change=change,
+                    ahead=ahead,
+                    limit=limit,
                 )
+                return Verdict(Status.converged, found)
         return None
 
     # -- what the path shows -- ----------------------------------------------------------------------------------------
@@ -388,13 +456,19 @@ class Stopping:
     def out_of_steps(self, point: Point) -> Verdict:
         """Return the verdict at the last point allowed, if no other rule for stopping holds."""
         if point.fun - self.start.fun > RISEN * (abs(self.start.fun) or 1.0):
-            what = f"f rose from {self.start.fun:.6g} to {point.fun:.3g} in {_steps(point.t)}"
-            return Verdict(Status.diverged, f"{what}, and the step limit {self.max_steps} came")
-        text = f"the step limit {self.max_steps} came first: largest |gradient| {point.grad_norm:.3g}"
-        if self.gtol is None:
-            text += f" > {GTOL:g}" if point.grad_norm > GTOL else ", and f still falls in its own units"
+            what = worded("{what}, and the step limit {limit} came", what=self._rose(point), limit=self.max_steps)
+            return Verdict(Status.diverged, what)
+        text = worded(
+            "the step limit {limit} came first: largest |gradient| {g:.3g}", limit=self.max_steps, g=point.grad_norm
+        )
+        if self.gtol is None and not point.grad_norm > GTOL:
+            text = worded("{text}, and f still falls in its own units", text=text)
+        elif self.gtol is None:
+            text = worded("{text} > {gtol:g}", text=text, gtol=GTOL)
+        elif self.gtol and point.grad_norm > self.gtol:
+            text = worded("{text} > gtol {gtol:g}", text=text, gtol=self.gtol)
         elif self.gtol:
-            text += f" > gtol {self.gtol:g}" if point.grad_norm > self.gtol else f", gtol {self.gtol:g}"
+            text = worded("{text}, gtol {gtol:g}", text=text, gtol=self.gtol)
         return Verdict(Status.max_steps, text)
 
 
@@ -412,8 +486,8 @@ def shown(x: Any) -> str:
     return np.array2string(np.asarray(x), precision=6, threshold=6, edgeitems=2, separator=", ").replace("\n", "")
 
 
-def _steps(count: int) -> str:
-    return f"{count} step{'s' * (count != 1)}"
+def _steps(count: int) -> Worded:
+    return worded("1 step") if count == 1 else worded("{count} steps", count=count)
 
 
 def are_equal(a: FloatArray, b: FloatArray) -> bool:

@@ -32,6 +32,7 @@ from koubai.descent.training_step import SLOTS, BufferSlot, Model, StepPrograms
 from koubai.errors import FunctionError, InputError
 from koubai.execute.arrays import quiet_context
 from koubai.execute.chain import Consecutive
+from koubai.messages import Worded, worded
 from koubai.parameters import FloatArray, plain
 
 __all__ = ["Epoch", "Progress", "Training", "with_rate_before"]
@@ -292,7 +293,7 @@ class Training:
                 self.descent.memory = self.before.memory
         self._prepare(self.descent.start, self.descent.state, self.model.model_state)
         if self.epochs == 0:
-            self.ending = Verdict(Status.max_steps, "no epoch was asked for")
+            self.ending = Verdict(Status.max_steps, worded("no epoch was asked for"))
             fun, g = self.model.full_loss_and_gradient(self.descent.start, self.model.model_state)
             return Point(0, self.descent.start, fun, g, norm(self.descent.start, g, None))
         batch = self.batches.draw()
@@ -563,14 +564,17 @@ class Training:
             self.descent.best, self.spare = best, self.descent.best.x
             self.best_model_state = None if slot.model_state is None else slot.model_state.copy()
         if self.patience is not None and self.epochs_waited >= self.patience:
-            which = "loss" if validation_fun is None else "validation loss"
-            self.ending = Verdict(
-                Status.finished,
-                f"the {which} has not fallen by more than {self.min_delta:g} for {self.epochs_waited} epochs; "
-                "the best weights are in best_x",
+            which = worded("loss") if validation_fun is None else worded("validation loss")
+            told = worded(
+                "the {which} has not fallen by more than {delta:g} for {epochs} epochs; the best weights are in best_x",
+                which=which,
+                delta=self.min_delta,
+                epochs=self.epochs_waited,
             )
+            self.ending = Verdict(Status.finished, told)
         if number >= self.epochs:
-            self.ending = self.ending or Verdict(Status.finished, f"all {self.epochs} epochs are over: {t} steps")
+            over = worded("all {epochs} epochs are over: {t} steps", epochs=self.epochs, t=t)
+            self.ending = self.ending or Verdict(Status.finished, over)
         if self.on_epoch is not None:
             self.model.load(slot.x, slot.model_state)
             ended_epoch = Epoch(
@@ -578,7 +582,9 @@ class Training:
                 time.monotonic() - self.began,
             )  # fmt: skip
             if self.on_epoch(ended_epoch) is True:
-                self.ending = Verdict(Status.stopped, f"on_epoch returned True after epoch {number}")
+                self.ending = Verdict(
+                    Status.stopped, worded("on_epoch returned True after epoch {epoch}", epoch=number)
+                )
             slot.x[...] = self.model.after_callback(slot.x)
 
     def _epochs(self) -> Epochs:
@@ -597,28 +603,38 @@ class Training:
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
-    def _what(self, after: Point) -> str:
+    def _what(self, after: Point) -> Worded:
         if not math.isfinite(after.fun):
-            return f"the loss is {after.fun}"
+            return worded("the loss is {fun}", fun=after.fun)
         i = int(np.flatnonzero(~np.isfinite(after.g))[0])
-        where = f"the gradient's component {self.layout.label(i)}"
-        reason = f" ({self.programs.explain_nonfinite(self.slot_index, self.data)})" if after.is_sample else ""
-        return f"the loss is {after.fun:.6g}, but {where} is {after.g[i]}{reason}"
+        what = worded(
+            "the loss is {fun:.6g}, but the gradient's component {label} is {g}",
+            fun=after.fun,
+            label=self.layout.label(i),
+            g=after.g[i],
+        )
+        if not after.is_sample:
+            return what
+        reason = self.programs.explain_nonfinite(self.slot_index, self.data)
+        return worded("{what} ({reason})", what=what, reason=reason)
 
-    def _where(self, after: Point) -> str:
-        place = f" (epoch {self.batches.epoch + 1}, batch {self.batches.index})"
+    def _where(self, after: Point) -> Worded:
+        place = worded(" (epoch {epoch}, batch {batch})", epoch=self.batches.epoch + 1, batch=self.batches.index)
         if not after.is_sample:
             return place
         reason = self.model.explain_failure(after.x, self.slots[self.slot_index].model_state, self.data)
-        return f"{place}: {reason}" if reason else place
+        return worded("{what}: {reason}", what=place, reason=reason) if reason else place
 
     def _nonfinite(self, after: Point) -> Verdict:
         status = Status.nonfinite if np.isfinite(after.x).all() else Status.diverged
-        return Verdict(
-            status,
-            f"{self._what(after)} at step {after.t}{self._where(after)}; "
-            f"the weights are those of step {after.t - 1}, the last good ones",
+        told = worded(
+            "{what} at step {t}{where}; the weights are those of step {good}, the last good ones",
+            what=self._what(after),
+            t=after.t,
+            where=self._where(after),
+            good=after.t - 1,
         )
+        return Verdict(status, told)
 
     def _model_state_at(self, point: Point) -> FloatArray | None:
         if point is self.descent.best or self.model.model_state is None:

@@ -32,6 +32,7 @@ from koubai.graph.graph import Graph
 from koubai.graph.reverse import Careful, reverse
 from koubai.graph.traced import Traced, current_node
 from koubai.graph.tracer import Trace
+from koubai.messages import worded
 from koubai.parameters import FloatArray, Layout
 
 __all__ = ["SLOTS", "BufferSlot", "Differences", "Model", "StepPrograms", "Steps"]
@@ -443,7 +444,7 @@ class StepPrograms:
                 try:
                     checked = [slot.g], self.model.name, single, graph
                     if not cross_check(plain, leaves, [0], results[0], *checked):
-                        self.independent = INDEPENDENT.format(name=self.model.name)
+                        self.independent = worded(INDEPENDENT, name=self.model.name)
                         warn(GradientWarning(self.independent))
                     return
                 except GradientError as error:

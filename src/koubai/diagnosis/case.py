@@ -398,8 +398,9 @@ class Case:
 
     @cached_property
     def curvature(self) -> Curvature | None:
-        """The extreme curvatures at the end."""
-        return self.curvature_at(self.end_x)
+        """The extreme curvatures at the end, along what the bounds leave free there."""
+        held = (self.end_g == 0) & (self.layout.match(self.run.jac, "jac") != 0)  # pushed against its bound
+        return self.curvature_at(self.end_x, self.layout.view((~held).astype(np.float64)) if held.any() else None)
 
     def jump(self, a: FloatArray, b: FloatArray) -> float | None:
         """Return how much of the change of the slope between two points is left on 1/1024 of their distance.

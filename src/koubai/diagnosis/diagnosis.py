@@ -16,7 +16,7 @@ from koubai.diagnosis.case import Case
 from koubai.diagnosis.trainings import TrainingCase, judged_training
 from koubai.diagnosis.verdicts import FAULTS, Evidence, Finding, Remedy, Share, judged
 from koubai.errors import InputError, KoubaiError, quiet
-from koubai.messages import language, text
+from koubai.messages import Worded, language, text, told
 from koubai.parameters import is_structure
 
 __all__ = ["Diagnosis", "Told", "Verification", "diagnose", "helps", "shown"]
@@ -140,7 +140,7 @@ class Diagnosis:
 
     @property
     def explanation(self) -> str:
-        values = {name: shown(found.value) for name, found in self.evidence.items()}
+        values = {name: shown(found.value, self.lang) for name, found in self.evidence.items()}
         values["at"] = text("told.at_place", self.lang, **values) if "operation" in values else ""
         return text(f"why.{self.finding.text}", self.lang, **values)
 
@@ -154,7 +154,11 @@ class Diagnosis:
 
     def told(self, remedy: Remedy) -> str:
         """Return a remedy in words, in the language of the diagnosis."""
-        return text(f"remedy.{remedy.text}", self.lang, **{name: shown(value) for name, value in remedy.values.items()})
+        return text(
+            f"remedy.{remedy.text}",
+            self.lang,
+            **{name: shown(value, self.lang) for name, value in remedy.values.items()},
+        )
 
     def verify(self) -> Verification:
         """Make the run again with each remedy until one helps.
@@ -225,7 +229,7 @@ class Diagnosis:
         lines = [self.summary]
         for name, found in self.evidence.items():
             told = {
-                "name": text(f"name.{name}", self.lang), "value": shown(found.value),
+                "name": text(f"name.{name}", self.lang), "value": shown(found.value, self.lang),
                 "source": text(f"source.{found.source}", self.lang),
             }  # fmt: skip
             if found.bound is None:
@@ -319,10 +323,12 @@ def _validation(run: Run) -> float:
     return math.inf if epochs is None or epochs.validation_fun is None else float(epochs.validation_fun[-1])
 
 
-def shown(value: Any) -> str:
+def shown(value: Any, lang: str | None = None) -> str:
     """Return a number, or whatever else was measured, as short text."""
     if isinstance(value, Share):
         return f"{value:.0%}"
+    if isinstance(value, Worded):
+        return told(value, lang)
     if isinstance(value, float | np.floating):
         return f"{value:.4g}"
     return str(value)

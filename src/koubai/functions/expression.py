@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from koubai.errors import ExpressionError, InputError
+from koubai.messages import Worded, worded
 from koubai.parameters import real_array
 
 __all__ = ["CONSTANTS", "FUNCTIONS", "Expression", "parse"]
@@ -109,48 +110,48 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 }
 
 _CHARACTER_FIXES = {
-    "^": "write ** for a power",
-    "²": "write **2",
-    "³": "write **3",
-    "×": "write *",
-    "·": "write *",
-    "⋅": "write *",
-    "∗": "write *",
-    "÷": "write /",
-    "∕": "write /",
-    "−": "write - (the ASCII minus)",
-    "–": "write - (the ASCII minus)",
-    "ー": "write - (the ASCII minus)",
-    "π": "write pi",
-    "√": "write sqrt(…)",
-    "≤": "write <=",
-    "≥": "write >=",
-    "≠": "write !=",
-    "．": "write .",
-    "\N{IDEOGRAPHIC SPACE}": "write an ordinary space",
-    ".": "functions go by their name alone, as in sin(x), and numbers look like 0.5",
-    "[": "write x0 for x[0]",
-    "]": "write x0 for x[0]",
-    "=": "write == to compare; arguments go by position",
-    "!": "write != to compare",
-    "&": "comparisons chain, as in where(0 < x < 1, a, b), and where can be nested",
-    "|": "nest one where in another",
+    "^": worded("write ** for a power"),
+    "²": worded("write **2"),
+    "³": worded("write **3"),
+    "×": worded("write *"),
+    "·": worded("write *"),
+    "⋅": worded("write *"),
+    "∗": worded("write *"),
+    "÷": worded("write /"),
+    "∕": worded("write /"),
+    "−": worded("write - (the ASCII minus)"),
+    "–": worded("write - (the ASCII minus)"),
+    "ー": worded("write - (the ASCII minus)"),
+    "π": worded("write pi"),
+    "√": worded("write sqrt(…)"),
+    "≤": worded("write <="),
+    "≥": worded("write >="),
+    "≠": worded("write !="),
+    "．": worded("write ."),
+    "\N{IDEOGRAPHIC SPACE}": worded("write an ordinary space"),
+    ".": worded("functions go by their name alone, as in sin(x), and numbers look like 0.5"),
+    "[": worded("write x0 for x[0]"),
+    "]": worded("write x0 for x[0]"),
+    "=": worded("write == to compare; arguments go by position"),
+    "!": worded("write != to compare"),
+    "&": worded("comparisons chain, as in where(0 < x < 1, a, b), and where can be nested"),
+    "|": worded("nest one where in another"),
 }
 _WORD_FIXES = {
-    "if": "write where(condition, a, b)",
-    "else": "write where(condition, a, b)",
-    "and": "comparisons chain, as in where(0 < x < 1, a, b), and where can be nested",
-    "or": "nest one where in another",
-    "not": "turn the comparison round",
-    "lambda": "write the formula alone; the name can be lambda_",
+    "if": worded("write where(condition, a, b)"),
+    "else": worded("write where(condition, a, b)"),
+    "and": worded("comparisons chain, as in where(0 < x < 1, a, b), and where can be nested"),
+    "or": worded("nest one where in another"),
+    "not": worded("turn the comparison round"),
+    "lambda": worded("write the formula alone; the name can be lambda_"),
 }
 _FUNCTION_FIXES = {
-    "ln": "write log(…), the natural logarithm",
-    "lg": "write log10(…)",
-    "pow": "write a**b",
-    "sgn": "write sign(…)",
-    "arctg": "write arctan(…)",
-    "tg": "write tan(…)",
+    "ln": worded("write log(…), the natural logarithm"),
+    "lg": worded("write log10(…)"),
+    "pow": worded("write a**b"),
+    "sgn": worded("write sign(…)"),
+    "arctg": worded("write arctan(…)"),
+    "tg": worded("write tan(…)"),
 }
 
 # A built part of the tree: a number, or a function of the tuple of the variables' values.
@@ -242,15 +243,21 @@ def parse(text: str) -> Expression:
     ('x', 'y') 4.0
     """
     if not isinstance(text, str):
-        raise ExpressionError(f"an expression must be text, as in 'x**2 + y**2'; got {type(text).__name__}")
+        raise ExpressionError(
+            worded("an expression must be text, as in 'x**2 + y**2'; got {kind}", kind=type(text).__name__)
+        )
     if len(text) > MAX_LENGTH:
         raise ExpressionError(
-            f"the expression has {len(text)} characters; at most {MAX_LENGTH} are accepted: shorten it"
+            worded(
+                "the expression has {count} characters; at most {most} are accepted: shorten it",
+                count=len(text),
+                most=MAX_LENGTH,
+            )
         )
     text = text.translate({ord("\t"): " ", ord("\n"): " ", ord("\r"): " "})
     stripped = text.strip(" ")
     if not stripped:
-        raise ExpressionError("the expression is empty; write a formula, as in 'x**2 + y**2'")
+        raise ExpressionError(worded("the expression is empty; write a formula, as in 'x**2 + y**2'"))
     try:
         return _parsed(stripped)
     except ExpressionError as error:
@@ -267,14 +274,18 @@ def _parsed(text: str) -> Expression:
         tree = ast.parse(text, mode="eval")
     except SyntaxError as error:
         at = max(error.offset or 1, 1) - 1
-        raise _refusal(text, at, text[at:], "it can't stand here", "check the operators and commas") from None
+        raise _refusal(
+            text, at, text[at:], worded("it can't stand here"), worded("check the operators and commas")
+        ) from None
     except (ValueError, RecursionError, MemoryError):
-        raise ExpressionError("the expression is nested too deeply; simplify it or group its terms") from None
+        raise ExpressionError(worded("the expression is nested too deeply; simplify it or group its terms")) from None
     built = _Builder(text, variables).build(tree.body, 1)
     if isinstance(tree.body, ast.Name) and callable(built):
         built = _after(operator.pos, built)  # a bare "x" must not hand out the caller's own array
     if not variables or not callable(built):
-        raise ExpressionError(f"{_shorten(text)!r} has no variable; there is nothing to differentiate: use x, y, …")
+        raise ExpressionError(
+            worded("{text!r} has no variable; there is nothing to differentiate: use x, y, …", text=_shorten(text))
+        )
     return Expression(text, variables, built)
 
 
@@ -282,9 +293,17 @@ def _shorten(piece: str, limit: int = 40) -> str:
     return piece if len(piece) <= limit else piece[: limit - 1] + "…"
 
 
-def _refusal(text: str, at: int, piece: str, problem: str, fix: str) -> ExpressionError:
+def _refusal(text: str, at: int, piece: str, problem: Worded, fix: Worded) -> ExpressionError:
     around = text if len(text) <= 60 else f"…{text[max(at - 20, 0) : at + 30]}…"
-    error = ExpressionError(f"{_shorten(piece)!r} at position {at + 1} of {around!r}: {problem}; {fix}")
+    told = worded(
+        "{piece!r} at position {at} of {around!r}: {problem}; {fix}",
+        piece=_shorten(piece),
+        at=at + 1,
+        around=around,
+        problem=problem,
+        fix=fix,
+    )
+    error = ExpressionError(told)
     error.position = at, at + len(piece)
     return error
 
@@ -306,7 +325,13 @@ def _scan(text: str) -> set[str]:
         token = match.group()
         count += 1
         if count > MAX_TOKENS:
-            raise _refusal(text, at, token, f"more than {MAX_TOKENS} numbers, names and operators", "shorten it")
+            raise _refusal(
+                text,
+                at,
+                token,
+                worded("more than {most} numbers, names and operators", most=MAX_TOKENS),
+                worded("shorten it"),
+            )
         is_called = False
         if match.lastgroup == "name":
             is_called = _CALL.match(text, match.end()) is not None
@@ -316,21 +341,37 @@ def _scan(text: str) -> set[str]:
         elif match.lastgroup == "number":
             _check_number(text, at, token)
         if value and (match.lastgroup != "operator" or token == "("):
-            raise _refusal(text, at, token, f"there is no operator between {value!r} and it", "write * for a product")
+            raise _refusal(
+                text,
+                at,
+                token,
+                worded("there is no operator between {value!r} and it", value=value),
+                worded("write * for a product"),
+            )
         value = token if (match.lastgroup != "operator" and not is_called) or token == ")" else ""
         if token == "(":
             opened.append(at)
             if len(opened) > MAX_BRACKETS:
-                raise _refusal(text, at, token, f"more than {MAX_BRACKETS} brackets are open", "simplify it")
+                raise _refusal(
+                    text,
+                    at,
+                    token,
+                    worded("more than {most} brackets are open", most=MAX_BRACKETS),
+                    worded("simplify it"),
+                )
         elif token == ")":
             if not opened:
-                raise _refusal(text, at, token, "no bracket is open here", "remove it, or open one before")
+                raise _refusal(
+                    text, at, token, worded("no bracket is open here"), worded("remove it, or open one before")
+                )
             opened.pop()
         at = match.end()
     if opened:
-        raise _refusal(text, opened[-1], "(", "this bracket is never closed", "add a )")
+        raise _refusal(text, opened[-1], "(", worded("this bracket is never closed"), worded("add a )"))
     if not value:
-        raise _refusal(text, len(text) - len(token), token, "the expression ends with it", "write what follows")
+        raise _refusal(
+            text, len(text) - len(token), token, worded("the expression ends with it"), worded("write what follows")
+        )
     return names
 
 
@@ -340,34 +381,53 @@ def _bad_character(text: str, at: int) -> ExpressionError:
     if character in _CHARACTER_FIXES:
         fix = _CHARACTER_FIXES[character]
     elif character > "\x7f" and plain.isascii() and plain.isprintable():
-        fix = f"write the plain ASCII {plain!r}"
+        fix = worded("write the plain ASCII {plain!r}", plain=plain)
     else:
-        fix = "use ASCII letters, digits and + - * / % ( ) , < > only"
-    return _refusal(text, at, character, f"this character (U+{ord(character):04X}) is not part of an expression", fix)
+        fix = worded("use ASCII letters, digits and + - * / % ( ) , < > only")
+    problem = worded("this character (U+{code:04X}) is not part of an expression", code=ord(character))
+    return _refusal(text, at, character, problem, fix)
 
 
 def _check_name(text: str, at: int, name: str, is_called: bool) -> None:
     if keyword.iskeyword(name):
-        fix = _WORD_FIXES.get(name, "choose another name")
-        raise _refusal(text, at, name, "this word of Python's is not part of an expression", fix)
+        fix = _WORD_FIXES.get(name) or worded("choose another name")
+        raise _refusal(text, at, name, worded("this word of Python's is not part of an expression"), fix)
     if name.startswith("_"):
-        raise _refusal(text, at, name, "a name can't start with an underscore", "start it with a letter")
+        raise _refusal(
+            text, at, name, worded("a name can't start with an underscore"), worded("start it with a letter")
+        )
     if len(name) > MAX_NAME:
-        raise _refusal(text, at, name, f"the name is longer than {MAX_NAME} characters", "shorten it")
+        raise _refusal(
+            text, at, name, worded("the name is longer than {most} characters", most=MAX_NAME), worded("shorten it")
+        )
     if name in FUNCTIONS and not is_called:
-        raise _refusal(text, at, name, "this is a function", f"write {name}(…)")
+        raise _refusal(text, at, name, worded("this is a function"), worded("write {name}(…)", name=name))
 
 
 def _check_number(text: str, at: int, number: str) -> None:
     if len(number) > MAX_DIGITS:
-        raise _refusal(text, at, number, f"the number is longer than {MAX_DIGITS} characters", "round it")
+        raise _refusal(
+            text, at, number, worded("the number is longer than {most} characters", most=MAX_DIGITS), worded("round it")
+        )
     if number.isdigit() and number.startswith("0") and number.strip("0"):
-        raise _refusal(text, at, number, "a whole number can't start with 0", f"write {number.lstrip('0')}")
+        raise _refusal(
+            text,
+            at,
+            number,
+            worded("a whole number can't start with 0"),
+            worded("write {number}", number=number.lstrip("0")),
+        )
     value = float(number)
     if math.isinf(value):
-        raise _refusal(text, at, number, "the number is too large for float64", "at most 1.7e308")
+        raise _refusal(text, at, number, worded("the number is too large for float64"), worded("at most 1.7e308"))
     if value == 0 and re.search("[1-9]", re.split("[eE]", number)[0]):
-        raise _refusal(text, at, number, "the number is too small for float64, it would be 0", "write 0, or rescale")
+        raise _refusal(
+            text,
+            at,
+            number,
+            worded("the number is too small for float64, it would be 0"),
+            worded("write 0, or rescale"),
+        )
 
 
 def _order(text: str, names: set[str]) -> tuple[str, ...]:
@@ -375,19 +435,30 @@ def _order(text: str, names: set[str]) -> tuple[str, ...]:
     numbers = sorted(int(match.group(1)) for name in names if (match := _NUMBERED.fullmatch(name)))
     if numbers and "x" in names:
         raise ExpressionError(
-            f"x and x{numbers[0]} both occur in {_shorten(text)!r}: x would be the whole and a part; "
-            "write x0, x1, … throughout, or x, y, …"
+            worded(
+                "x and x{number} both occur in {text!r}: x would be the whole and a part; write x0, x1, … throughout, "
+                "or x, y, …",
+                number=numbers[0],
+                text=_shorten(text),
+            )
         )
     if numbers and len(numbers) == len(names):
         in_order = enumerate(sorted(set(numbers)), min(numbers[0], 1))
         missing = next((i for i, number in in_order if i != number), None)
         if missing is not None:
             raise ExpressionError(
-                f"x{numbers[-1]} occurs in {_shorten(text)!r} but x{missing} does not, so the order of x's "
-                "entries is in doubt; number the variables x0, x1, … (or x1, x2, …) and leave none out"
+                worded(
+                    "x{last} occurs in {text!r} but x{missing} does not, so the order of x's entries is in doubt; "
+                    "number the variables x0, x1, … (or x1, x2, …) and leave none out",
+                    last=numbers[-1],
+                    text=_shorten(text),
+                    missing=missing,
+                )
             )
         if len(set(numbers)) < len(numbers) or names != {f"x{i}" for i in numbers}:
-            raise ExpressionError(f"a variable of {_shorten(text)!r} is numbered with a leading 0; write x1, not x01")
+            raise ExpressionError(
+                worded("a variable of {text!r} is numbered with a leading 0; write x1, not x01", text=_shorten(text))
+            )
 
     def natural(name: str) -> tuple[list[str | int], str]:
         return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)], name
@@ -402,14 +473,16 @@ class _Builder:
     text: str
     variables: tuple[str, ...]
 
-    def refusal(self, node: ast.expr, problem: str, fix: str) -> ExpressionError:
+    def refusal(self, node: ast.expr, problem: Worded, fix: Worded) -> ExpressionError:
         piece = self.text[node.col_offset : node.end_col_offset]
         return _refusal(self.text, node.col_offset, piece, problem, fix)
 
     def build(self, node: ast.expr, depth: int) -> _Part:
         if depth > MAX_DEPTH:
             raise self.refusal(
-                node, f"nested more than {MAX_DEPTH} deep", "simplify it, or group the terms of a long sum by brackets"
+                node,
+                worded("nested more than {most} deep", most=MAX_DEPTH),
+                worded("simplify it, or group the terms of a long sum by brackets"),
             )
         match node:
             case ast.Constant(value=value) if type(value) in (int, float):
@@ -429,17 +502,25 @@ class _Builder:
                 return self.call(node, name, args, depth)
             case ast.Compare():
                 raise self.refusal(
-                    node, "a comparison stands only as the first argument of where", "write where(condition, a, b)"
+                    node,
+                    worded("a comparison stands only as the first argument of where"),
+                    worded("write where(condition, a, b)"),
                 )
             case ast.Tuple():
-                raise self.refusal(node, "a comma outside a function's arguments", "write one formula")
-        raise self.refusal(node, "this is not part of an expression", "use numbers, variables, operators and functions")
+                raise self.refusal(node, worded("a comma outside a function's arguments"), worded("write one formula"))
+        raise self.refusal(
+            node, worded("this is not part of an expression"), worded("use numbers, variables, operators and functions")
+        )
 
     def power(self, node: ast.expr, base: _Part, exponent: _Part) -> _Part:
         if callable(exponent):
             return self.apply(node, operator.pow, base, exponent)
         if abs(exponent) > MAX_EXPONENT:
-            raise self.refusal(node, f"the exponent {exponent:g} is beyond ±{MAX_EXPONENT}", "use exp and log instead")
+            raise self.refusal(
+                node,
+                worded("the exponent {exponent:g} is beyond ±{most}", exponent=exponent, most=MAX_EXPONENT),
+                worded("use exp and log instead"),
+            )
         if callable(base) and exponent.is_integer():
             whole = int(exponent)  # as people write it in NumPy: x**2, not x**2.0
             return lambda values: base(values) ** whole
@@ -451,13 +532,19 @@ class _Builder:
             if name in _FUNCTION_FIXES:
                 fix = _FUNCTION_FIXES[name]
             elif near:
-                fix = f"did you mean {near[0]!r}?"
+                fix = worded("did you mean {near!r}?", near=near[0])
             else:
-                fix = f"for a product write {name}*(…); known functions: {', '.join(FUNCTIONS)}"
-            raise self.refusal(node, f"unknown function {name!r}", fix)
+                fix = worded(
+                    "for a product write {name}*(…); known functions: {known}", name=name, known=", ".join(FUNCTIONS)
+                )
+            raise self.refusal(node, worded("unknown function {name!r}", name=name), fix)
         count, function = FUNCTIONS[name]
         if len(args) != count:
-            raise self.refusal(node, f"{name} takes {count} argument(s), not {len(args)}", "check the commas")
+            raise self.refusal(
+                node,
+                worded("{name} takes {count} argument(s), not {given}", name=name, count=count, given=len(args)),
+                worded("check the commas"),
+            )
         if name != "where":
             return self.apply(node, function, *(self.build(arg, depth + 1) for arg in args))
         condition = self.condition(args[0], depth + 1)
@@ -466,7 +553,9 @@ class _Builder:
     def condition(self, node: ast.expr, depth: int) -> _Part:
         """Build the first argument of where. It is never folded into a number, for it is a truth value."""
         if not isinstance(node, ast.Compare):
-            raise self.refusal(node, "the first argument of where must be a comparison", "write where(x > 0, a, b)")
+            raise self.refusal(
+                node, worded("the first argument of where must be a comparison"), worded("write where(x > 0, a, b)")
+            )
         parts = [_as_function(self.build(operand, depth + 1)) for operand in (node.left, *node.comparators)]
         pairs = itertools.pairwise(parts)
         links = [_link(_COMPARISONS[type(op)], a, b) for op, (a, b) in zip(node.ops, pairs, strict=True)]
@@ -493,7 +582,9 @@ class _Builder:
         with np.errstate(all="ignore"):
             value = float(function(*[np.float64(part) for part in parts]))  # type: ignore[arg-type]
         if not math.isfinite(value):
-            raise self.refusal(node, f"this constant part is {value}", "every constant part must be finite")
+            raise self.refusal(
+                node, worded("this constant part is {value}", value=value), worded("every constant part must be finite")
+            )
         return value
 
 

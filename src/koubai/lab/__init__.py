@@ -68,6 +68,7 @@ def descent(
     *,
     max_steps: int | None = None,
     gtol: float | None = None,
+    bounds: Sequence[Sequence[float | None]] | None = None,
     seed: int | None = None,
     window: Sequence[Sequence[float]] | None = None,
     view: str | None = None,
@@ -87,8 +88,8 @@ def descent(
         The start. The problem's own if it is left out.
     optimizers : list, optional
         Names, objects, or mappings such as ``{"name": "Adam", "lr": 0.1}``, up to 12; one alone need not be a list.
-    max_steps, gtol, seed : optional
-        As of `koubai.minimize`; 200, 1e-6 and 0.
+    max_steps, gtol, bounds, seed : optional
+        As of `koubai.minimize`; 200, 1e-6, none and 0. bounds: [[low, high], [low, high]].
     window : [[xlow, xhigh], [ylow, yhigh]], optional
         The part of the plane that is drawn.
     view : {"contours", "surface"}, optional
@@ -121,8 +122,8 @@ def descent(
     >>> room.runs()[0].x  # doctest: +SKIP
     """
     changes = {
-        "x0": x0, "optimizers": optimizers, "max_steps": max_steps, "gtol": gtol, "seed": seed, "window": window,
-        "view": view, "panel": panel,
+        "x0": x0, "optimizers": optimizers, "max_steps": max_steps, "gtol": gtol, "bounds": bounds, "seed": seed,
+        "window": window, "view": view, "panel": panel,
     }  # fmt: skip
     made: Descent = _notebook().descent_of(function, changes, {"language": language, "theme": theme, "height": height})
     return made

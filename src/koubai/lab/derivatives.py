@@ -20,7 +20,8 @@ from koubai.functions.expression import Expression
 from koubai.functions.problems import problems
 from koubai.lab.fields import Fields
 from koubai.lab.messages import single
-from koubai.lab.writing import function_text, function_word, optimizer_text
+from koubai.lab.writing import function_text, function_word, optimizer_text, optimizer_words
+from koubai.messages import worded
 from koubai.parameters import FloatArray
 
 __all__ = [
@@ -101,7 +102,8 @@ def errors(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any]
     steps = scale * np.logspace(-17, 0, count)
     adaptive = _derivative(f, x)
     if source != "backprop" and not math.isfinite(float(adaptive)):
-        raise InputError(f"f'({x!r}) can't be found: {'; '.join(adaptive.warnings)}; take another x")
+        why = "; ".join(adaptive.warnings)
+        raise InputError(worded("f'({x!r}) can't be found: {why}; take another x", x=x, why=why))
     found = {method: np.empty(count) for method in METHODS}
     for i, h in enumerate(steps.tolist()):
         if i % PIECE == 0:
@@ -199,7 +201,7 @@ def as_python(state: Mapping[str, Any]) -> str:
 
 
 def as_command(state: Mapping[str, Any]) -> str:
-    """Return the commands that print the same."""
+    """Return the commands that print the same; --json has every digit of the descent."""
     fields = Fields(state, "state")
     _function(fields)
     f = function_word(fields.value("function"))
@@ -208,12 +210,20 @@ def as_command(state: Mapping[str, Any]) -> str:
         x, h = fields.number("x"), fields.number("h", above=0.0)
         lines = [f"koubai derivative {f} --at {x!r} --method {method} --h {h!r}" for method in METHODS]
         lines.append(f"koubai derivative {f} --at {x!r}")
+    if fields.has("x0"):
+        start, options = fields.number("x0"), " ".join(_words(fields))
+        lines.append(f"koubai minimize {f} --start={start!r} {optimizer_words(_optimizer(fields))} {options}")
     return "\n".join(lines) + "\n"
 
 
 def _options(fields: Fields) -> list[str]:
     steps = fields.whole("max_steps", 500, 0, 20_000)
     return [f"max_steps={steps}", f"gtol={fields.number('gtol', 0.0, low=0.0)!r}"]
+
+
+def _words(fields: Fields) -> list[str]:
+    words = (f"--{option.replace('_', '-').replace('=', ' ')}" for option in _options(fields))
+    return ["--grad auto", *words, "--json"]
 
 
 # -- the function -----------------------------------------------------------------------------------------------------
@@ -226,13 +236,21 @@ def _function(fields: Fields) -> Function:
     if isinstance(f, Expression):
         if len(f.variables) != 1:
             raise InputError(
-                f"this room is for functions of one variable; {f.text!r} has {len(f.variables)}: "
-                f"{', '.join(f.variables)}"
+                worded(
+                    "this room is for functions of one variable; {text!r} has {count}: {names}",
+                    text=f.text,
+                    count=len(f.variables),
+                    names=", ".join(f.variables),
+                )
             )
         return f
     problem = problems[given["problem"]]
     if np.ndim(problem.x0) != 0:
-        raise InputError(f"this room is for functions of one variable; {problem.name} has {problem.ndim}")
+        raise InputError(
+            worded(
+                "this room is for functions of one variable; {name} has {count}", name=problem.name, count=problem.ndim
+            )
+        )
     return problem.f
 
 

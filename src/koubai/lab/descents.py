@@ -15,6 +15,7 @@ from koubai.descent import optimizers
 from koubai.descent.arguments import prepared
 from koubai.descent.hyperparameters import MEANINGS, SHARED
 from koubai.descent.loop import DEFAULTS, minimize, points
+from koubai.descent.objective import Bounds
 from koubai.descent.optimizers import SEMANTICS, SGD, Optimizer
 from koubai.descent.record import Call, Run, Status, rows_of
 from koubai.descent.rules import CHOICES, INTERVALS
@@ -26,7 +27,7 @@ from koubai.functions.problems import Problem, problems
 from koubai.lab.fields import Fields
 from koubai.lab.messages import plain, single
 from koubai.lab.writing import flat_optimizer
-from koubai.messages import LANGUAGES
+from koubai.messages import LANGUAGES, told, worded
 from koubai.parameters import FloatArray, flatten
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ __all__ = [
     "rates",
     "read_any_rule",
     "read_bounded",
+    "read_bounds",
     "read_descent",
     "read_expression",
     "read_plane",
@@ -148,7 +150,7 @@ def read_plane(fields: Fields) -> Any:
     given, f = read_bounded(fields)
     count = dimension(f, problems[given["problem"]] if "problem" in given else None)
     if count != 2:
-        raise InputError(f"a plane has 2 variables, this function has {count}")
+        raise InputError(worded("a plane has 2 variables, this function has {count}", count=count))
     return f
 
 
@@ -180,17 +182,25 @@ def check_map(fields: Fields, points: int, steps: int) -> None:
     """Raise InputError if so many descents are too much work; those on a long expression are more."""
     text = fields.value("function").get("expression", "")
     if points * steps * (1 + len(text) // 100) > LIMITS["basin_updates"]:
-        raise InputError(f"{points} starts of {steps} steps each are too many here: make fewer, or a smaller map")
+        raise InputError(
+            worded(
+                "{points} starts of {steps} steps each are too many here: make fewer, or a smaller map",
+                points=points,
+                steps=steps,
+            )
+        )
 
 
 def read_descent(arguments: Arguments) -> Specification:
-    """Return the descent of a request: function, x0, optimizer, max_steps, gtol and seed."""
+    """Return the descent of a request: function, x0, optimizer, max_steps, gtol, bounds and seed."""
     fields = Fields(arguments)
     Point(fields)
     options = _options(fields)
     seed = options.pop("seed")
     read_any_rule(fields.value("optimizer"), "optimizer")
     given = {"koubai": 1, "function": fields.value("function"), "optimizer": fields.value("optimizer"), "seed": seed}
+    if options["bounds"] is not None:
+        options["bounds"] = [list(pair) for pair in options["bounds"]]
     return read({**given, "x0": _start(fields), "options": options})
 
 
@@ -202,7 +212,22 @@ def _start(fields: Fields) -> Any:
 def _options(fields: Fields) -> dict[str, Any]:
     steps = fields.whole("max_steps", 500, 0, LIMITS["steps"])
     gtol = fields.number("gtol", 0.0, low=0.0)
-    return {"max_steps": steps, "gtol": gtol, "seed": fields.whole("seed", 0)}
+    return {"max_steps": steps, "gtol": gtol, "bounds": read_bounds(fields), "seed": fields.whole("seed", 0)}
+
+
+def read_bounds(fields: Fields) -> list[tuple[float | None, float | None]] | None:
+    """Return the range of each variable; null is no limit. None if nothing is said."""
+    if not fields.has("bounds"):
+        return None
+    found = []
+    for i, pair in enumerate(fields.list("bounds", most=LIMITS["side"])):
+        name = f"{fields.name('bounds')}[{i}]"
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise InputError(f"{name} must be [low, high], null for no limit")
+        ends = Fields(dict(zip(("low", "high"), pair, strict=True)), name)
+        low, high = (ends.number(end) if ends.has(end) else None for end in ("low", "high"))
+        found.append((low, high))
+    return found
 
 
 # -- what there is ----------------------------------------------------------------------------------------------------
@@ -304,8 +329,15 @@ def read_expression(arguments: Arguments, cancelled: Cancelled) -> Answer:
     f = parse(fields.text("expression", most=LIMITS["characters"]))
     if fields.has("dimension") and len(f.variables) != (wanted := fields.whole("dimension", low=1, high=10_000)):
         names = ", ".join(f.variables)
-        many = "variable" if wanted == 1 else "variables"
-        raise InputError(f"the function must have {wanted} {many} here; this one has {len(f.variables)}: {names}")
+        needed = worded("1 variable") if wanted == 1 else worded("{count} variables", count=wanted)
+        raise InputError(
+            worded(
+                "the function must have {needed} here; this one has {count}: {names}",
+                needed=needed,
+                count=len(f.variables),
+                names=names,
+            )
+        )
     return {"variables": f.variables, "dimension": len(f.variables), "formula": f.text}
 
 
@@ -407,6 +439,8 @@ def descend(arguments: Arguments, cancelled: Cancelled) -> Answer:
     fields = Fields(arguments)
     point, options = Point(fields), _options(fields)
     rules = read_rules(fields)
+    layout, start = flatten(point.x0)
+    Bounds.read(options["bounds"], layout, start)  # what is wrong with them is no fault of one optimizer
     record = "all" if options["max_steps"] <= ALL_ROWS else "auto"
     runs: list[dict[str, Any]] = []
     arrays: dict[str, Any] = {}
@@ -415,7 +449,7 @@ def descend(arguments: Arguments, cancelled: Cancelled) -> Answer:
         try:
             run = made(point.f, point.x0, rule, cancelled, **options, record=record)
         except (KoubaiError, ArithmeticError) as error:  # of this one alone: least squares of what is no sum of them
-            runs.append({"name": _name(rule), "status": "failed", "success": False, "message": str(error)})
+            runs.append({"name": _name(rule), "status": "failed", "success": False, "message": told(error)})
             continue
         runs.append(summary(run))
         arrays |= path_arrays(run, k)
@@ -449,7 +483,7 @@ def summary(run: Run) -> dict[str, Any]:
         "lr": run.optimizer.lr if isinstance(run.optimizer, Optimizer) and not callable(run.optimizer.lr) else None,
         "status": run.status.name,
         "success": run.success,
-        "message": run.message,
+        "message": told(run.message),
         "x": np.atleast_1d(run.x).tolist(),
         "fun": run.fun,
         "best_x": np.atleast_1d(run.best_x).tolist(),
@@ -484,7 +518,8 @@ def step(arguments: Arguments, cancelled: Cancelled) -> Answer:
 
     fields = Fields(arguments)
     point = Point(fields)
-    found = narrated_step(point.f, point.x0, read_rule(fields), fields.whole("t", 0, 0, LIMITS["steps"] - 1))
+    t = fields.whole("t", 0, 0, LIMITS["steps"] - 1)
+    found = narrated_step(point.f, point.x0, read_rule(fields), t, read_bounds(fields))
     names = point.f.variables if isinstance(point.f, Expression) else [f"x{i}" for i in range(point.ndim)]
     return {**found, "variables": names if point.ndim > 1 else names[:1]}
 
@@ -512,7 +547,7 @@ def _diagnosed(arguments: Arguments, cancelled: Cancelled) -> tuple[Answer, Any]
             "name": name,
             "label": text(f"name.{name}", lang),
             "value": found.to_dict()["evidence"][name]["value"],
-            "shown": shown(one.value),
+            "shown": shown(one.value, lang),
             "bound": None if one.bound is None else shown(one.bound),
             "source": text(f"source.{one.source}", lang),
         }
@@ -542,7 +577,8 @@ def _changes(run: Run, change: Mapping[str, Any]) -> dict[str, Any]:
         elif name == "optimizer":
             changed["optimizer"] = flat_optimizer(value)
         elif name == "bounds":
-            changed["bounds"] = [list(pair) for pair in value] if np.ndim(value) == 2 else [list(value)]
+            size = np.size(run.x)
+            changed["bounds"] = [list(pair) for pair in value] if np.ndim(value) == 2 else [list(value)] * size
         else:
             changed[name] = np.atleast_1d(value).tolist() if name == "x0" else value
     return changed
@@ -628,21 +664,22 @@ def rates(arguments: Arguments, cancelled: Cancelled) -> Answer:
     fields = Fields(arguments)
     point, rule, options = Point(fields), read_rule(fields), _options(fields)
     if rule.rule.searches:
-        raise InputError(f"{type(rule).__name__} finds its own steps by searching: there is no rate to sweep")
+        name = type(rule).__name__
+        raise InputError(worded("{name} finds its own steps by searching: there is no rate to sweep", name=name))
     low, high = fields.number("low", 1e-5, above=0.0), fields.number("high", 10.0, above=0.0)
     if not low < high:
         raise InputError(f"low must be below high, got {low!r} and {high!r}")
     lr = np.geomspace(low, high, fields.whole("count", 96, 2, LIMITS["rates"]))
-    x0, parts = np.asarray(point.x0, np.float64), []
+    x0, parts, box = np.asarray(point.x0, np.float64), [], options["bounds"]
     for first in range(0, len(lr), PIECE):
         cancelled()
         own = lr[first : first + PIECE]
         starts = np.broadcast_to(x0, (len(own), *x0.shape)).copy()
-        parts.append(_many(point.f, starts, rule, max_steps=options["max_steps"], gtol=0.0, lr=own))
+        parts.append(_many(point.f, starts, rule, max_steps=options["max_steps"], gtol=0.0, lr=own, bounds=box))
     x = np.concatenate([part.x for part in parts])
     fun, norm = (np.concatenate([getattr(part, name) for part in parts]) for name in ("fun", "grad_norm"))
     codes = np.concatenate([part.codes for part in parts])
-    start = _many(point.f, x0[None], rule, max_steps=0)
+    start = _many(point.f, x0[None], rule, max_steps=0, bounds=box)
     lost = np.isin(codes, [parts[0].code_of(status) for status in LOST]) | ~np.isfinite(fun) | (fun > start.fun[0])
     kind = np.full(len(lr), SLOW)
     with quiet():
@@ -659,7 +696,7 @@ def rates(arguments: Arguments, cancelled: Cancelled) -> Answer:
         bound = None if curved is None else fixed_bound(rule, curved)
         # a gentle descent from each end: of two that lead to one place, one only was not quite there yet
         gentle = SGD(0.5 / curved) if curved else rule
-        ends = _many(point.f, x[arrived], gentle, max_steps=options["max_steps"]).x.reshape(near.shape)
+        ends = _many(point.f, x[arrived], gentle, max_steps=options["max_steps"], bounds=box).x.reshape(near.shape)
         way = SAME * max(1e-300, float(np.abs(near[0] - x0.ravel()).max()))
         with quiet():
             apart = np.minimum(*(np.abs(each - each[0]).max(axis=1) for each in (near, ends))) > way
@@ -698,7 +735,7 @@ def find_rate(arguments: Arguments, cancelled: Cancelled) -> Answer:
     point, rule = Point(fields), read_rule(fields)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = find_lr(point.f, point.x0, rule, seed=fields.whole("seed", 0))
+        found = find_lr(point.f, point.x0, rule, bounds=read_bounds(fields), seed=fields.whole("seed", 0))
     curve = found.curve
     return {
         "lr": found.lr,
@@ -734,7 +771,7 @@ def race(arguments: Arguments, cancelled: Cancelled) -> Answer:
         warnings.simplefilter("ignore")
         found = held(
             point.f, point.x0, entrants, budget=fields.whole("budget", 1000, 1, LIMITS["budget"]), lr=lr,
-            seed=fields.whole("seed", 0), progress=lambda _: cancelled(),
+            bounds=read_bounds(fields), seed=fields.whole("seed", 0), progress=lambda _: cancelled(),
         )  # fmt: skip
     count = range(len(found.table["name"]))
     arrays: dict[str, Any] = {}

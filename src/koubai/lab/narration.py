@@ -30,25 +30,29 @@ OF_A_SEARCH = ("direction", "x")
 WITH_TERMS = 100  # numbers of a term, up to which it is told
 
 
-def narrated_step(f: Any, x0: Any, optimizer: Optimizer, t: int) -> dict[str, Any]:
+def narrated_step(f: Any, x0: Any, optimizer: Optimizer, t: int, bounds: Any = None) -> dict[str, Any]:
     """Return update t + 1 of a descent: where it starts, the terms of its rule in order, and where it leads.
 
     Raises InputError if the descent does not get that far.
     """
-    descent = _at(f, x0, optimizer, t)
+    descent = _at(f, x0, optimizer, t, bounds)
     point, layout, lr = descent.point, descent.layout, descent.lr
     if point.t < t:
         raise InputError(f"there is no step {t}: the descent ended after {point.t}, {descent.verdict.message}")  # type: ignore[union-attr]
-    before = descent.state
+    before, box = descent.state, descent.bounds
 
     def update() -> Any:
         return descent.optimizer.step(
             point.x, point.g, before, t + 1, lr, fun=point.fun, evaluate=lambda x: _evaluated(descent, t + 1, x),
             layout=layout, residuals=lambda x: descent.objective.residuals(point),
+            box=None if box is None else (box.low, box.high),
         )  # fmt: skip
 
     with quiet():
         (x_next, after), terms = _noting(descent.optimizer.rule.formula, descent.optimizer.hyperparameters, update)
+        if box is not None and not np.array_equal(inside := box.project(x_next), x_next):
+            x_next = inside
+            terms.append({"name": "x", "formula": "project(x, bounds)", "value": _number(inside)})
         end = descent.objective.visit(t + 1, x_next)
     x = np.ravel(point.x)
     names = descent.optimizer.state_names(layout)
@@ -73,10 +77,10 @@ def _telling(optimizer: Optimizer, terms: list[dict[str, Any]]) -> list[dict[str
     return [term for term in terms if term["name"] in OF_A_SEARCH] if optimizer.rule.searches else terms
 
 
-def _at(f: Any, x0: Any, optimizer: Optimizer, t: int) -> Descent:
+def _at(f: Any, x0: Any, optimizer: Optimizer, t: int, bounds: Any) -> Descent:
     """Return a descent that has made t updates."""
     stepper = prepared(
-        f, x0, optimizer, lr=None, args=(), grad="auto", bounds=None, batches=None, seed=0, record="off",
+        f, x0, optimizer, lr=None, args=(), grad="auto", bounds=bounds, batches=None, seed=0, record="off",
         checkpoint=None, max_steps=t, gtol=0.0, ftol=None, xtol=None, target=None,
     )  # fmt: skip
     drive(stepper, None, False)
@@ -84,7 +88,7 @@ def _at(f: Any, x0: Any, optimizer: Optimizer, t: int) -> Descent:
 
 
 def _evaluated(descent: Descent, t: int, x: Any) -> tuple[float, Any]:
-    trial = descent.objective.visit(t, x)
+    trial = descent.objective.visit(t, x if descent.bounds is None else descent.bounds.project(x))
     return trial.fun, trial.g
 
 

@@ -30,7 +30,8 @@ from koubai.descent.spec import read_optimizer
 from koubai.errors import FunctionError, InputError
 from koubai.lab.fields import Fields
 from koubai.lab.writing import optimizer_text, optimizer_words
-from koubai.nn.datasets import TOYS, Table, parse_csv
+from koubai.messages import Worded, told, worded
+from koubai.nn.datasets import TOYS, csv_columns, parse_csv
 from koubai.nn.sources import held_back
 from koubai.parameters import FloatArray
 
@@ -46,6 +47,7 @@ __all__ = [
     "as_command",
     "as_python",
     "check",
+    "columns_of_csv",
     "data",
     "decision",
     "diagnose",
@@ -76,6 +78,7 @@ ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "sigmoid": nn.Sigmoid, "leakyre
 LOSSES = {"crossentropy": nn.CrossEntropy, "binarycrossentropy": nn.BinaryCrossEntropy, "mse": nn.MSE}
 INITIALIZERS = ("xavier", "he", "normal", "zeros", "orthogonal")
 WITH_CLASSES = ("spirals", "blobs")
+DELIMITERS = (",", ";", "\t", " ")
 
 
 # -- the specification ------------------------------------------------------------------------------------------------
@@ -130,13 +133,15 @@ class Specification:
         loss = fields.word("loss", LOSSES, "crossentropy")
         if loss == "binarycrossentropy" and len(data.classes) != 2:
             raise InputError(
-                f"spec.loss: binarycrossentropy tells two classes apart, and there are {len(data.classes)}: "
-                "take crossentropy"
+                worded(
+                    "binarycrossentropy tells two classes apart, and there are {count}: take crossentropy",
+                    count=len(data.classes),
+                )
             )
         validation = fields.number("validation", 0.0, 0.0, 0.9)
         if validation and len(data.y) < 2 * len(data.classes):
             raise InputError(
-                f"spec.validation: there are too few points ({len(data.y)}) to hold some back; set it to 0"
+                worded("there are too few points ({count}) to hold some back; set validation to 0", count=len(data.y))
             )
         return cls(
             data,
@@ -224,17 +229,47 @@ def _drawn_data(fields: Fields) -> Data:
 
 
 def _csv_data(fields: Fields) -> Data:
-    fields.only(("csv", "label", "columns"))
-    text = fields.text("csv", most=LIMITS["csv"])
-    if len(text.encode("utf-8", "surrogatepass")) > LIMITS["csv"]:
-        raise InputError(f"{fields.name('csv')} has more than {LIMITS['csv']:,} bytes; take fewer rows")
-    table = parse_csv(text, fields.text("label", most=200) if fields.has("label") else None, name=fields.name("csv"))
+    fields.only(("csv", "label", "columns", "delimiter", "header"))
+    name = worded("the CSV")
+    text, how = _csv_text(fields, name)
+    known = csv_columns(text, **how)
+    label = fields.text("label", most=200) if fields.has("label") else (known[-1] if known else None)
+    given = fields.list("columns", most=2) if fields.has("columns") else [c for c in known if c != label][:2]
+    columns = [Fields({"name": one}, f"{fields.name('columns')}[{i}]").text("name") for i, one in enumerate(given)]
+    if len(known) > 1:
+        for column in (*columns, label):
+            if column not in known:
+                raise InputError(
+                    worded(
+                        "{name} has no column {column!r}; it has: {known}",
+                        name=name,
+                        column=column,
+                        known=", ".join(known),
+                    )
+                )
+        if len(columns) < 2:
+            raise InputError(
+                worded(
+                    "{name} needs two columns of numbers and a label; it has only: {known}",
+                    name=name,
+                    known=", ".join(known),
+                )
+            )
+        if len({*columns, label}) < 3:
+            raise InputError(worded("the two columns and the label must be three different columns"))
+    table = parse_csv(text, label, columns=columns, name=name, **how)
     if len(table.X) > LIMITS["points"]:
-        raise InputError(f"{fields.name('csv')} has {len(table.X):,} rows; at most {LIMITS['points']:,} are accepted")
-    columns = _columns(fields, table)
-    X = np.ascontiguousarray(table.X[:, columns])
+        raise InputError(
+            worded(
+                "{name} has {count:,} rows; at most {most:,} are accepted",
+                name=name,
+                count=len(table.X),
+                most=LIMITS["points"],
+            )
+        )
+    X = table.X
     if np.abs(X).max(initial=0.0) > 1e100:
-        raise InputError(f"{fields.name('csv')} has numbers beyond 1e100")
+        raise InputError(worded("{name} has numbers beyond 1e100", name=name))
     if table.classes is not None:
         names_of_classes, y = table.classes, table.y
     elif table.y.dtype.kind == "i":
@@ -242,15 +277,32 @@ def _csv_data(fields: Fields) -> Data:
         names_of_classes = tuple(map(str, found.tolist()))
     else:
         raise InputError(
-            f"{fields.name('csv')}: the label must be a class (text or whole numbers); "
-            f"{table.label or 'the last column'} has other numbers"
+            worded(
+                "{name}: the label must be a class (text or whole numbers); column {label} has other numbers",
+                name=name,
+                label=label,
+            )
         )
-    if not 2 <= len(names_of_classes) <= LIMITS["classes"]:
+    if len(names_of_classes) == 1:
         raise InputError(
-            f"{fields.name('csv')} has {len(names_of_classes)} classes; there must be 2 to {LIMITS['classes']}"
+            worded(
+                "{name} has one class only, {label}: there is nothing to tell apart",
+                name=name,
+                label=names_of_classes[0],
+            )
+        )
+    if len(names_of_classes) > LIMITS["classes"]:
+        raise InputError(
+            worded(
+                "{name} has {count} classes in column {label}; at most {most} are accepted",
+                name=name,
+                count=len(names_of_classes),
+                label=label,
+                most=LIMITS["classes"],
+            )
         )
     standardize = nn.standardize(X)
-    axes = ("x", "y") if table.features is None else (table.features[columns[0]], table.features[columns[1]])
+    axes = ("x", "y") if table.features is None else (table.features[0], table.features[1])
     deviation = [1.0 if d == 0 else float(d) for d in np.ravel(standardize.std)]
     source = (
         f"X = np.array({X.tolist()!r})", "X = nn.standardize(X)(X)", f"y = np.array({y.tolist()!r})",
@@ -262,21 +314,20 @@ def _csv_data(fields: Fields) -> Data:
     )  # fmt: skip
 
 
-def _columns(fields: Fields, table: Table) -> list[int]:
-    """Return the numbers of the two columns that are drawn: the first two if nothing is said."""
-    width = table.X.shape[1]
-    if width < 2:
-        raise InputError(f"{fields.name('csv')} needs two columns of numbers and a label, it has one")
-    if not fields.has("columns"):
-        return [0, 1]
-    chosen = fields.list("columns", most=2)
-    known = table.features or tuple(map(str, range(width)))
-    places = []
-    for i, name in enumerate(chosen):
-        places.append(known.index(Fields({"name": name}, f"{fields.name('columns')}[{i}]").word("name", known)))
-    if len(set(places)) != 2:
-        raise InputError(f"{fields.name('columns')} must be two different columns")
-    return places
+def _csv_text(fields: Fields, name: Worded) -> tuple[str, dict[str, Any]]:
+    """Return the text of a CSV, and how it is to be read."""
+    text = fields.text("csv", most=LIMITS["csv"])
+    if len(text.encode("utf-8", "surrogatepass")) > LIMITS["csv"]:
+        raise InputError(worded("{name} has more than {most:,} bytes; take fewer rows", name=name, most=LIMITS["csv"]))
+    header = fields.flag("header") if fields.has("header") else None
+    return text, {"header": header, "delimiter": fields.word("delimiter", DELIMITERS, ",")}
+
+
+def columns_of_csv(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any]:
+    """Return the names of the columns in a CSV, their numbers if it begins without names."""
+    fields = Fields(arguments).fields("dataset")
+    text, how = _csv_text(fields, worded("the CSV"))
+    return {"columns": list(csv_columns(text, **how))}
 
 
 def _read_layers(fields: Fields) -> tuple[tuple[int, str], ...]:
@@ -299,8 +350,12 @@ def _read_optimizer(fields: Fields) -> Optimizer:
         raise InputError(f"{name} must be named, as in {{'name': 'Adam', 'lr': 0.03}}")
     if "evaluate" in optimizer.rule.uses:
         raise InputError(
-            f"{name}: {type(optimizer).__name__} searches along whole gradients, which mini-batches do not give; "
-            "take Adam, or SGD with momentum"
+            worded(
+                "{name}: {kind} searches along whole gradients, which mini-batches do not give; take Adam, or SGD with "
+                "momentum",
+                name=name,
+                kind=type(optimizer).__name__,
+            )
         )
     if not isinstance(optimizer.lr, int | float):
         raise InputError(f"{name}.lr must be a number > 0; the schedule is a field of its own")
@@ -549,7 +604,7 @@ def _frame(live: Live, epoch: int, since: int, want: Fields) -> dict[str, Any]:
         "epoch": live.epoch,
         "since": min(since, live.epoch),
         "done": live.epoch >= epoch or live.ended is not None,
-        "ended": live.ended,
+        "ended": None if live.ended is None else told(live.ended),
         "layers": list(live.names),
         "loss": None if last is None else last[0],
         "fun": network.loss(*training_part(spec)) if live.run is None else live.run.fun,
@@ -750,7 +805,13 @@ def _at(spec: Specification, epoch: int, cancelled: Cancelled) -> Live:
         raise
     if live.epoch < epoch and not live.ended:
         POOL.give_back(live)
-        raise InputError(f"epoch {epoch} is more than ten seconds away; the training has come to epoch {live.epoch}")
+        raise InputError(
+            worded(
+                "epoch {epoch} is more than ten seconds away; the training has come to epoch {there}",
+                epoch=epoch,
+                there=live.epoch,
+            )
+        )
     return live
 
 
@@ -766,7 +827,7 @@ def diagnose(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, An
     live = Live.begin(spec)
     live.advance(epoch, DIAGNOSED, cancelled)
     if live.run is None:
-        raise InputError(f"there is nothing to diagnose: {live.ended}")
+        raise InputError(worded("there is nothing to diagnose: {why}", why=live.ended))
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         found = live.run.diagnose(lang=lang)
@@ -825,15 +886,16 @@ def as_command(state: Mapping[str, Any]) -> str:
     """Return the command that trains to the same weights. Raises InputError for what the command line can't say."""
     spec, epoch = read_state(state)
     if spec.loss == "mse" or spec.init != "xavier":
-        raise InputError("the command line has neither one-hot targets nor initializers; take Copy as Python")
+        raise InputError(worded("the command line has neither one-hot targets nor initializers; take Copy as Python"))
     items = [str(part) for units, activation in spec.layers for part in (units, activation)] + [str(spec.outputs)]
     rows = [f"{x!r},{y!r},{label}" for (x, y), label in zip(spec.data.X.tolist(), spec.data.y.tolist(), strict=True)]
     if len(set(spec.data.y.tolist())) != len(spec.data.classes):
-        raise InputError("a class has no point, which a file can't say; take Copy as Python")
+        raise InputError(worded("a class has no point, which a file can't say; take Copy as Python"))
     words = [
         f"koubai train points.csv --layers {','.join(items)} --loss {spec.loss}",
         optimizer_words(spec.optimizer),
         f"--epochs {epoch} --batch-size {spec.batch_size} --validation {spec.validation!r} --seed {spec.seed}",
+        "--save network.npz --json",
     ]
     return "\n".join(["cat > points.csv <<'END'", "x,y,class", *rows, "END", " ".join(words), ""])
 
@@ -844,5 +906,5 @@ def read_state(state: Mapping[str, Any]) -> tuple[Specification, int]:
     return Specification.read(fields.value("spec")), fields.whole("epoch", 0, 0, LIMITS["epochs"])
 
 
-ASKS = {"data": data, "train": train, "check": check, "diagnose_training": diagnose}
+ASKS = {"csv_columns": columns_of_csv, "data": data, "train": train, "check": check, "diagnose_training": diagnose}
 REPLAYS = {"python": as_python, "command": as_command}

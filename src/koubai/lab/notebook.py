@@ -31,7 +31,7 @@ from koubai.descent.spec import NOT_FINITE, read_optimizer
 from koubai.errors import InputError
 from koubai.functions.expression import Expression, parse
 from koubai.functions.problems import Problem, problems
-from koubai.lab.descents import LIMITS, Point, read_plane, read_window
+from koubai.lab.descents import LIMITS, Point, read_bounds, read_plane, read_window
 from koubai.lab.fields import Fields
 from koubai.lab.session import Session
 from koubai.lab.writing import flat_optimizer
@@ -52,6 +52,7 @@ __all__ = [
 STATIC = Path(__file__).parent / "static"
 ENTRY = "notebook/notebook.js"
 TEXTS = ("shell", "descent", "basins", "notebook")  # of the catalogues' groups
+DESCENT = ("function", "x0", "optimizers", "max_steps", "gtol", "bounds", "seed")  # what the descents follow from
 MOST_CHANNELS = 8  # views of one widget that are served; the oldest gives way
 WORKERS = 2
 IMPORT = re.compile(r'\bfrom\s*"(\.[^"]+)"')
@@ -238,6 +239,8 @@ class Descent(Room):
         """Return the specification of each descent that is shown, as `koubai.minimize` takes it."""
         own = self._setting
         options = {"max_steps": own.get("max_steps", 200), "gtol": own.get("gtol", 1e-6)}
+        if own.get("bounds") is not None:
+            options["bounds"] = [list(pair) for pair in own["bounds"]]
         return [
             {
                 "koubai": 1,
@@ -348,7 +351,7 @@ def _shared(fields: Fields, function: Mapping[str, Any] | None) -> tuple[dict[st
 
 def descent_setting(changes: Mapping[str, Any], function: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return what is given for the descent room as the page keeps it. Raises InputError for what can't be used."""
-    fields = _only(changes, ("function", "x0", "optimizers", "max_steps", "gtol", "seed", "window", "view", "panel"))
+    fields = _only(changes, (*DESCENT, "window", "view", "panel"))
     setting, _ = _shared(fields, function)
     if fields.has("optimizers"):
         given = fields.value("optimizers")
@@ -363,6 +366,10 @@ def descent_setting(changes: Mapping[str, Any], function: Mapping[str, Any] | No
         setting["max_steps"] = fields.whole("max_steps", low=0, high=LIMITS["steps"])
     if fields.has("gtol"):
         setting["gtol"] = fields.number("gtol", low=0.0, high=1e12)
+    if fields.has("bounds"):
+        setting["bounds"] = [list(pair) for pair in read_bounds(fields) or ()]
+        if len(setting["bounds"]) != 2:
+            raise InputError("bounds must be [[low, high], [low, high]], null for no limit")
     if fields.has("seed"):
         setting["seed"] = fields.whole("seed", low=0, high=2**31 - 1)
     if fields.has("view"):
@@ -390,7 +397,7 @@ def descent_of(given: FunctionLike, changes: Mapping[str, Any], look: Mapping[st
         options = Fields(given).fields("options") if given.get("options") else Fields({})
         spec: dict[str, Any] = {name: given[name] for name in ("function", "x0", "seed") if name in given}
         spec |= {"optimizers": [given["optimizer"]]} if "optimizer" in given else {}
-        spec |= {name: options.given[name] for name in ("max_steps", "gtol") if options.has(name)}
+        spec |= {name: options.given[name] for name in ("max_steps", "gtol", "bounds") if options.has(name)}
         told = {**spec, **told}
     else:
         told["function"] = given

@@ -13,9 +13,10 @@ import numpy as np
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.spec import read_optimizer
 from koubai.errors import InputError
-from koubai.lab.descents import LIMITS, Point, read_rule, read_size, read_window
+from koubai.lab.descents import LIMITS, Point, read_bounds, read_rule, read_size, read_window
 from koubai.lab.fields import Fields
-from koubai.lab.writing import function_text, function_word, optimizer_text, optimizer_words
+from koubai.lab.writing import bounds_words, function_text, function_word, optimizer_text, optimizer_words
+from koubai.messages import worded
 
 __all__ = [
     "ASKS",
@@ -87,7 +88,9 @@ def descent_as_command(state: State) -> str:
     head = f"koubai minimize {function_word(point.given)} --start={start}"
     given = fields.given.get("options", fields.given)
     own = Fields(given)
-    tail = f"--grad auto --max-steps {own.whole('max_steps', 500, 0, LIMITS['steps'])} --gtol {_gtol(own)!r} --json"
+    steps, seed = own.whole("max_steps", 500, 0, LIMITS["steps"]), fields.whole("seed", 0)
+    tail = "--grad auto " + "".join(f"{words} " for words in bounds_words(read_bounds(own)))
+    tail += f"--max-steps {steps} --gtol {_gtol(own)!r} " + (f"--seed {seed} " if seed else "") + "--json"
     return "\n".join([*(f"{head} {optimizer_words(rule)} {tail}" for rule in _rules(fields)), ""])
 
 
@@ -96,7 +99,7 @@ def _rules(fields: Fields) -> list[Optimizer | str]:
     if fields.has("optimizers"):
         given = fields.list("optimizers", most=LIMITS["optimizers"])
         if not given:
-            raise InputError("choose an optimizer first: there is no descent to copy")
+            raise InputError(worded("choose an optimizer first: there is no descent to copy"))
         return [read_optimizer(one, f"optimizers[{i}]") for i, one in enumerate(given)]
     return [read_optimizer(fields.value("optimizer"))]
 
@@ -109,7 +112,9 @@ def _options_text(fields: Fields) -> str:
     own = Fields(fields.given.get("options", fields.given))
     seed = fields.whole("seed", 0)
     steps = own.whole("max_steps", 500, 0, LIMITS["steps"])
-    return f"max_steps={steps}, gtol={_gtol(own)!r}" + (f", seed={seed}" if seed else "")
+    box = read_bounds(own)
+    within = "" if box is None else f", bounds={box!r}"
+    return f"max_steps={steps}, gtol={_gtol(own)!r}{within}" + (f", seed={seed}" if seed else "")
 
 
 def _start_text(point: Point) -> str:
@@ -137,13 +142,14 @@ def basins_as_python(state: State) -> str:
 
 
 def basins_as_command(state: State) -> str:
-    """Return the command that makes the map of the room, as a picture."""
+    """Return the command that makes the map of the room, as a picture and as numbers."""
     fields = Fields(state)
     width, height = read_size(fields, "resolution", (200, 200), LIMITS["side"])
-    bounds = " ".join(f"--bounds={low!r},{high!r}" for low, high in read_window(fields))
+    bounds = " ".join(bounds_words(read_window(fields)))
     return (
         f"koubai basins {function_word(fields.value('function'))} {bounds} {optimizer_words(read_rule(fields))} "
-        f"--resolution {width},{height} --steps {fields.whole('steps', 200, 1, LIMITS['steps'])} -o basins.png\n"
+        f"--resolution {width},{height} --steps {fields.whole('steps', 200, 1, LIMITS['steps'])} "
+        "-o basins.png --json > basins.json\n"
     )
 
 

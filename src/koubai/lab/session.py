@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 from koubai.errors import ExpressionError, InputError, KoubaiError
 from koubai.lab.messages import SupersededError, TooLongError, packed, read_request
-from koubai.messages import LANGUAGES
+from koubai.messages import LANGUAGES, speaking, told, worded
 
 __all__ = ["MOST_VIEWS", "SECONDS", "Ask", "Request", "Session", "View", "answered", "table"]
 
@@ -80,28 +80,35 @@ def answered(request: Request) -> bytes:
         asks = table()
         if request.ask not in asks:
             raise InputError(f"there is no ask {request.ask[:40]!r}; known: {', '.join(sorted(asks))}")
-        found = asks[request.ask](request.arguments, request.cancelled)
+        with speaking(_language_of(request.arguments)):
+            found = asks[request.ask](request.arguments, request.cancelled)
         request.cancelled()
         values = {name: value for name, value in found.items() if name != "arrays"}
         return packed({**values, **envelope, "ok": True}, found.get("arrays"))
     except Exception as error:
-        return packed({**envelope, **_refusal(error)})
+        return packed({**envelope, **_refusal(error, _language_of(request.arguments))})
 
 
-def _refusal(error: Exception) -> dict[str, Any]:
+def _language_of(arguments: Mapping[str, Any]) -> str:
+    lang = arguments.get("lang")
+    return lang if lang in LANGUAGES else LANGUAGES[0]
+
+
+def _refusal(error: Exception, lang: str = LANGUAGES[0]) -> dict[str, Any]:
     """Return what an answer says of an error: a code for the page, and koubai's own sentence for people."""
     if isinstance(error, SupersededError):
         return {"ok": False, "code": "superseded", "message": "a newer request took its place"}
     if isinstance(error, TooLongError):
-        message = f"it takes longer than {SECONDS:g} seconds: take fewer steps, or fewer points"
-        return {"ok": False, "code": "limit", "message": message}
+        message = worded("it takes longer than {seconds:g} seconds: take fewer steps, or fewer points", seconds=SECONDS)
+        return {"ok": False, "code": "limit", "message": told(message, lang)}
     if isinstance(error, ExpressionError):
         position = getattr(error, "position", None)
-        return {"ok": False, "code": "expression", "message": str(error), "position": position}
+        return {"ok": False, "code": "expression", "message": told(error, lang), "position": position}
     if isinstance(error, KoubaiError | ArithmeticError):
-        return {"ok": False, "code": "input", "message": str(error)}
+        return {"ok": False, "code": "input", "message": told(error, lang)}
     if isinstance(error, MemoryError | RecursionError):
-        return {"ok": False, "code": "limit", "message": "it takes more memory than there is: make it smaller"}
+        message = worded("it takes more memory than there is: make it smaller")
+        return {"ok": False, "code": "limit", "message": told(message, lang)}
     traceback.print_exception(error)  # the lab's own fault: shown to the user who started it
     return {"ok": False, "code": "internal", "message": f"{type(error).__name__}: {error}"[:500]}
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from koubai.descent.files import describe_optimizer
 from koubai.descent.optimizers import SEMANTICS, Optimizer
 from koubai.descent.schedules import Schedule
 from koubai.errors import InputError
+from koubai.messages import worded
 
 __all__ = [
+    "bounds_words",
     "flat_optimizer",
     "function_text",
     "function_word",
@@ -67,6 +69,12 @@ def _settings(rule: Optimizer) -> dict[str, Any]:
     return {name: rule.hyperparameters[name] for name in flat_optimizer(rule) if name in rule.hyperparameters}
 
 
+def bounds_words(bounds: Sequence[tuple[float | None, float | None]] | None) -> list[str]:
+    """Return how bounds are given on the command line."""
+    ends = [(-math.inf if low is None else low, math.inf if high is None else high) for low, high in bounds or ()]
+    return [f"--bounds={low!r},{high!r}" for low, high in ends]
+
+
 def optimizer_text(rule: Optimizer | str) -> str:
     """Return how an optimizer is written in Python."""
     if isinstance(rule, str):
@@ -81,7 +89,7 @@ def optimizer_words(rule: Optimizer | str) -> str:
     if isinstance(rule, str):
         return f"--optimizer {rule}"
     if callable(rule.lr) or isinstance(rule.lr, str):
-        raise InputError("the command line has no schedules: copy it as Python")
+        raise InputError(worded("the command line has no schedules: copy it as Python"))
     words = [f"--optimizer {rule.name}", f"--lr {rule.lr!r}"]
     words += [f"--semantics {rule.semantics}"] * ("semantics" in flat_optimizer(rule))
     for name, value in _settings(rule).items():

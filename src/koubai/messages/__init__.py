@@ -1,19 +1,34 @@
-"""The texts that koubai shows in two languages: looked up by name in one catalogue each, equal in names and places."""
+"""The texts that koubai shows in two languages: looked up by name in one catalogue each, equal in names and places.
+
+What is raised or noted deep inside (why a descent stopped, why a text can't be parsed) is English and stands where it
+is `worded`; its translation is in a table a language, worded.ja.toml, by the English text. Whoever shows it has it
+`told` in the language of those who read: an exception's own text and `Run.message` are English wherever they are.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import os
-import tomllib
 from collections.abc import Iterator
 from contextvars import ContextVar
-from importlib.resources import files
 from typing import Any
 
 from koubai.errors import InputError
 
-__all__ = ["LANGUAGES", "catalogue", "counted", "language", "speaking", "text"]
+__all__ = [
+    "LANGUAGES",
+    "Worded",
+    "catalogue",
+    "counted",
+    "language",
+    "reason",
+    "speaking",
+    "text",
+    "told",
+    "translations",
+    "worded",
+]
 
 LANGUAGES = ("en", "ja")
 
@@ -52,10 +67,17 @@ def speaking(lang: str | None) -> Iterator[str]:
         _spoken.reset(before)
 
 
+def _table(name: str) -> dict[str, Any]:
+    import tomllib  # not at the top: a descent in English needs neither
+    from importlib.resources import files
+
+    return tomllib.loads(files(__name__).joinpath(name).read_text(encoding="utf-8"))
+
+
 @functools.cache
 def catalogue(lang: str) -> dict[str, str]:
     """Return the texts of a language by name, as "remedy.lr"."""
-    table = tomllib.loads(files(__name__).joinpath(f"{lang}.toml").read_text(encoding="utf-8"))
+    table = _table(f"{lang}.toml")
     return {f"{group}.{name}": text for group, texts in table.items() for name, text in texts.items()}
 
 
@@ -67,3 +89,48 @@ def text(name: str, lang: str, /, **values: Any) -> str:
 def counted(name: str, lang: str, /, count: int, **values: Any) -> str:
     """Return a text with a number in it: "name.one" is that for one, "name" that for all others."""
     return text(f"{name}.one" if count == 1 else name, lang, count=count, **values)
+
+
+class Worded(str):
+    """An English sentence that knows what it was made of: a template, and the values in its places."""
+
+    template: str
+    values: dict[str, Any]
+
+
+def worded(template: str, /, **values: Any) -> Worded:
+    """Return a sentence with these values in its places; they may be sentences, too."""
+    made = Worded(template.format(**values))
+    made.template, made.values = template, values
+    return made
+
+
+@functools.cache
+def translations(lang: str) -> dict[str, str]:
+    """Return the sentences of a language by their English templates."""
+    return {en: own for table in _table(f"worded.{lang}.toml").values() for en, own in table.items()}
+
+
+def told(sentence: object, lang: str | None = None) -> str:
+    """Return a sentence that was `worded`, or what an exception says, in ``lang`` or the language that is spoken.
+
+    Of what has no translation it is the English text.
+    """
+    if isinstance(sentence, BaseException):
+        sentence = sentence.args[0] if sentence.args and str(sentence) == sentence.args[0] else str(sentence)
+    lang = language(lang)
+    if lang == LANGUAGES[0] or not isinstance(sentence, Worded):
+        return str(sentence)
+    template = translations(lang).get(sentence.template)
+    if template is None:
+        return str(sentence)
+    own = {name: told(value, lang) if isinstance(value, Worded) else value for name, value in sentence.values.items()}
+    return template.format(**own)
+
+
+def reason(status: str, message: str, lang: str | None = None) -> str:
+    """Return why a descent stopped: its message, or in a language that it isn't in what the status means."""
+    lang = language(lang)
+    if lang == LANGUAGES[0] or isinstance(message, Worded):
+        return told(message, lang)
+    return text(f"meaning.{status}", lang)

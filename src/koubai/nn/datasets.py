@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeAlias
@@ -16,9 +16,22 @@ import numpy.typing as npt
 
 from koubai.descent.files import open_regular
 from koubai.errors import InputError, MissingPackageError, UnknownNameError
+from koubai.messages import Worded, worded
 from koubai.parameters import FloatArray
 
-__all__ = ["TOYS", "Table", "blobs", "circles", "digits", "moons", "parse_csv", "read_csv", "spirals", "xor"]
+__all__ = [
+    "TOYS",
+    "Table",
+    "blobs",
+    "circles",
+    "csv_columns",
+    "digits",
+    "moons",
+    "parse_csv",
+    "read_csv",
+    "spirals",
+    "xor",
+]
 
 Labels: TypeAlias = npt.NDArray[np.int64]
 Row: TypeAlias = tuple[int, list[str]]  # the number of a line in its file, and its cells
@@ -362,65 +375,128 @@ def read_csv(
         raise InputError(f"{str(path)!r} is not a CSV file in UTF-8: {error}") from None
 
 
-def parse_csv(text: str, label: str | None = None, *, name: str = "the table") -> Table:
-    """Return the table of a CSV file's text, as `read_csv` reads the file. name: what it is called in an error."""
+def parse_csv(
+    text: str,
+    label: str | None = None,
+    *,
+    columns: Sequence[str] | None = None,
+    header: bool | None = None,
+    delimiter: str = ",",
+    name: str = "the table",
+) -> Table:
+    """Return the table of a CSV file's text, as `read_csv` reads the file.
+
+    columns: the names of the features, all but the label if left out; others are not read. Without a line of names
+    columns are named by their numbers, "1" the first. name: what the table is called in an error.
+    """
     try:
-        return _table_of(io.StringIO(text.removeprefix("\ufeff"), newline=""), name, label, None, ",")
+        return _table_of(_lines(text), name, label, header, delimiter, columns, numbered=True)
     except csv.Error as error:
-        raise InputError(f"{name} is not CSV: {error}") from None
+        raise InputError(worded("{name} is not CSV: {error}", name=name, error=str(error))) from None
 
 
-def _table_of(file: Iterable[str], shown: str, label: str | None, header: bool | None, delimiter: str) -> Table:
+def csv_columns(text: str, *, header: bool | None = None, delimiter: str = ",") -> tuple[str, ...]:
+    """Return the names of the columns in a CSV file's text, or their numbers if it begins without names."""
+    try:
+        first = next((row for row in csv.reader(_lines(text), delimiter=delimiter) if row), [])
+    except csv.Error:
+        return ()
+    cells = [cell.strip() for cell in first]
+    return _names(cells, header) or _numbers(cells)
+
+
+def _lines(text: str) -> io.StringIO:
+    return io.StringIO(text.removeprefix("\ufeff"), newline="")
+
+
+def _names(first: list[str], header: bool | None) -> tuple[str, ...] | None:
+    """Return the names in the first line, or None if it holds numbers already."""
+    return tuple(first) if (not any(map(_is_number, first)) if header is None else header) else None
+
+
+def _numbers(first: list[str]) -> tuple[str, ...]:
+    return tuple(str(i + 1) for i in range(len(first)))
+
+
+def _table_of(
+    file: Iterable[str], shown: str, label: str | None, header: bool | None, delimiter: str,
+    columns: Sequence[str] | None = None, *, numbered: bool = False,
+) -> Table:  # fmt: skip
     reader = csv.reader(file, delimiter=delimiter)
     rows = ((reader.line_num, [cell.strip() for cell in row]) for row in reader if row)
-    return _read_table(rows, shown, label, header)
+    return _read_table(rows, shown, label, header, columns, numbered=numbered)
 
 
-def _read_table(rows: Iterator[Row], shown: str, label: str | None, header: bool | None) -> Table:
+def _read_table(
+    rows: Iterator[Row], shown: str, label: str | None, header: bool | None, columns: Sequence[str] | None,
+    *, numbered: bool,
+) -> Table:  # fmt: skip
     begin = next(rows, None)
     if begin is None:
-        raise InputError(f"{shown} is empty")
+        raise InputError(worded("{name} is empty", name=shown))
     _, first = begin
     width = len(first)
     if width < 2:
-        raise InputError(f"{shown} has one column; it needs a feature and a label (is another delimiter meant?)")
-    names = tuple(first) if (not any(map(_is_number, first)) if header is None else header) else None
-    if names is None and label is not None:
+        raise InputError(
+            worded("{name} has one column; it needs a feature and a label (is another delimiter meant?)", name=shown)
+        )
+    names = _names(first, header)
+    if names is None and label is not None and not numbered:
         raise InputError(f"{shown} begins without a line of names: leave label out, it is the last column")
-    if label is not None and names is not None and names.count(label) != 1:
-        if label in names:
-            raise InputError(f"{shown} has {names.count(label)} columns called {label!r}")
-        raise UnknownNameError(f"column of {shown}", label, names)
-    place = width - 1 if names is None or label is None else names.index(label)
+    known = names or _numbers(first)
 
-    def where(line: int, column: int) -> str:
-        return f"{shown}, line {line}, column {column + 1}" + (f" ({names[column]})" if names is not None else "")
+    def place_of(column: str) -> int:
+        if known.count(column) > 1:
+            count = known.count(column)
+            raise InputError(
+                worded("{name} has {count} columns called {column!r}", name=shown, count=count, column=column)
+            )
+        if column not in known:
+            raise UnknownNameError(f"column of {shown}", column, known)
+        return known.index(column)
+
+    place = width - 1 if label is None else place_of(label)
+    places = [i for i in range(width) if i != place] if columns is None else [*map(place_of, columns)]
+
+    def where(line: int, column: int) -> Worded:
+        if names is None:
+            return worded("{name}, line {line}, column {column}", name=shown, line=line, column=column + 1)
+        return worded(
+            "{name}, line {line}, column {column} ({head})",
+            name=shown, line=line, column=column + 1, head=names[column],
+        )  # fmt: skip
 
     numbers, texts, lines = array("d"), [], []
     for line, cells in rows if names is not None else chain([begin], rows):
         if len(cells) != width:
-            raise InputError(f"{shown}, line {line} has {len(cells)} cells, the first line has {width}")
-        texts.append(cells.pop(place))
+            raise InputError(
+                worded(
+                    "{name}, line {line} has {count} cells, the first line has {width}",
+                    name=shown, line=line, count=len(cells), width=width,
+                )
+            )  # fmt: skip
+        texts.append(cells[place])
         lines.append(line)
         try:
-            numbers.extend(map(float, cells))
+            numbers.extend([float(cells[i]) for i in places])
         except ValueError:
-            wrong = next(i for i, cell in enumerate(cells) if not _is_number(cell))
-            problem = f"is {cells[wrong]!r}, not a number" if cells[wrong] else "is empty"
-            raise InputError(f"{where(line, wrong + (wrong >= place))} {problem}") from None
+            wrong = next(i for i in places if not _is_number(cells[i]))
+            at = where(line, wrong)
+            if not cells[wrong]:
+                raise InputError(worded("{where} is empty", where=at)) from None
+            raise InputError(worded("{where} is {cell!r}, not a number", where=at, cell=cells[wrong])) from None
     if not lines:
-        raise InputError(f"{shown} has a line of names and no samples")
-    X = np.array(numbers).reshape(len(lines), width - 1)
+        raise InputError(worded("{name} has a line of names and no samples", name=shown))
+    X = np.array(numbers).reshape(len(lines), len(places))
     if not np.isfinite(X).all():
         row, wrong = np.argwhere(~np.isfinite(X))[0]
-        raise InputError(
-            f"{where(lines[row], wrong + (wrong >= place))} is {X[row, wrong]}; drop the line or fill it in"
-        )
+        at = where(lines[row], places[wrong])
+        raise InputError(worded("{where} is {number}; drop the line or fill it in", where=at, number=X[row, wrong]))
     numeric = _is_number(texts[0])
     for line, text in zip(lines, texts, strict=True):
-        if problem := _problem(text, numeric):
-            raise InputError(f"{where(line, place)} {problem}")
-    features = None if names is None else tuple(name for i, name in enumerate(names) if i != place)
+        if problem := _problem(where(line, place), text, numeric):
+            raise InputError(problem)
+    features = None if names is None else tuple(names[i] for i in places)
     named = None if names is None else names[place]
     if not numeric:
         classes, y = np.unique(texts, return_inverse=True)
@@ -431,20 +507,29 @@ def _read_table(rows: Iterator[Row], shown: str, label: str | None, header: bool
     for line, number in zip(lines, whole, strict=True):
         if not -(2**63) <= number < 2**63:
             raise InputError(
-                f"{where(line, place)} is {number}, beyond whole numbers of 64 bits; put a letter before such labels, "
-                "to have them read as text"
+                worded(
+                    "{where} is {number}, beyond whole numbers of 64 bits; put a letter before such labels, to have "
+                    "them read as text",
+                    where=where(line, place),
+                    number=number,
+                )
             )
     return Table(X, np.array(whole, dtype=np.int64), features, named, None)
 
 
-def _problem(label: str, numeric: bool) -> str:
+def _problem(where: Worded, label: str, numeric: bool) -> Worded | None:
     """Return what is wrong with a label, given whether the first one is ``numeric``."""
     if not label:
-        return "is empty"
+        return worded("{where} is empty", where=where)
     if _is_number(label) != numeric:
-        first = "a number" if numeric else "text"
-        return f"is {label!r}, but the first label is {first}: write all of them as numbers or all as text"
-    return f"is {label!r}, not a finite number" if numeric and not np.isfinite(float(label)) else ""
+        first = worded("a number") if numeric else worded("text")
+        return worded(
+            "{where} is {label!r}, but the first label is {first}: write all of them as numbers or all as text",
+            where=where, label=label, first=first,
+        )  # fmt: skip
+    if numeric and not np.isfinite(float(label)):
+        return worded("{where} is {label!r}, not a finite number", where=where, label=label)
+    return None
 
 
 def _is_number(text: str) -> bool:

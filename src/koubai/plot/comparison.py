@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from koubai.descent.record import Run, Status
 from koubai.errors import InputError
-from koubai.messages import text as message
+from koubai.messages import reason
 from koubai.parameters import FloatArray, Layout, flatten
 from koubai.plot.field import (
     NO_VALUE,
@@ -310,8 +310,8 @@ def run_label(run: Run) -> str:
 
 
 def reason_of(run: Run) -> str:
-    """Return why a run stopped: its own message, which is English, or in another language what its status means."""
-    return run.message if spoken() == "en" else message(f"meaning.{run.status.name}", spoken())
+    """Return why a run stopped."""
+    return reason(run.status.name, run.message, spoken())
 
 
 def _rate(run: Run) -> str:

@@ -21,6 +21,7 @@ from koubai.descent.optimizers import Optimizer, names, resolve
 from koubai.descent.record import History, Run, Status, filled
 from koubai.descent.stopping import Point, Verdict
 from koubai.errors import InputError, KoubaiError, UnknownNameError, quiet
+from koubai.messages import Worded, told, worded
 from koubai.parameters import FloatArray, Layout, Parameters, flatten
 from koubai.search.learning_rate import LearningRate, find_lr
 
@@ -168,12 +169,26 @@ class Race:
     rules: str
 
     def __repr__(self) -> str:
-        head = ("", "lr", "tuning", "evaluations", "lowest f", "success", "", "ms")
-        rows = [head]
+        return self.told("en")
+
+    def told(self, lang: str | None = None) -> str:
+        """Return the table and the rules as text, in a language: "en", "ja", or None for the locale's."""
+        from rich.cells import cell_len as cells  # Japanese letters are two cells wide
+
+        def word(text: Worded) -> str:
+            return told(text, lang)
+
+        head = (
+            "", "lr", word(worded("tuning")), word(worded("evaluations")), word(worded("lowest f")),
+            word(worded("success")), "", "ms",
+        )  # fmt: skip
+        rows: list[tuple[str, ...]] = [head]
         t = self.table
         for i, name in enumerate(t["name"]):
             lr, evaluations = t["lr"][i], t["evaluations"][i]
-            bad = [f"{t[what][i]} {what}" for what in ("diverged", "failed") if t[what][i]]
+            diverged, failed = t["diverged"][i], t["failed"][i]
+            bad = [word(worded("{count} diverged", count=diverged))] if diverged else []
+            bad += [word(worded("{count} failed", count=failed))] if failed else []
             mark = "=" if name in self.tied and len(self.tied) > 1 else ""
             rows.append(
                 (
@@ -182,12 +197,13 @@ class Race:
                     f"{t['success'][i]:.0%}", ", ".join(bad), f"{1e3 * t['seconds'][i]:.1f}",
                 )
             )  # fmt: skip
-        wide = [max(len(row[i]) for row in rows) for i in range(len(head))]
-        lines = [
-            "  ".join(c.ljust(w) if i in (0, 6) else c.rjust(w) for i, (c, w) in enumerate(zip(row, wide, strict=True)))
-            for row in rows
-        ]
-        return "\n".join([*(line.rstrip() for line in lines), self.rules])
+        wide = [max(cells(row[i]) for row in rows) for i in range(len(head))]
+        lines = []
+        for row in rows:
+            pads = [" " * (w - cells(c)) for c, w in zip(row, wide, strict=True)]
+            cell = [c + pad if i in (0, 6) else pad + c for i, (c, pad) in enumerate(zip(row, pads, strict=True))]
+            lines.append("  ".join(cell))
+        return "\n".join([*(line.rstrip() for line in lines), told(self.rules, lang)])
 
     def profile(self, ratios: Any = None) -> tuple[FloatArray, dict[str, FloatArray]]:
         """Performance profile: for each entrant the share of starts from which it takes at most r times the fewest.
@@ -540,7 +556,7 @@ class _Turn:
             while descent.verdict is None:
                 stepper.advance(False)
         except BudgetSpent:
-            descent.verdict = Verdict(Status.max_steps, f"the budget of {self.budget:,} evaluations is spent")
+            descent.verdict = Verdict(Status.max_steps, _spent(self.budget))
         except NoResidualsError as problem:
             failure = str(problem)
         except Exception as problem:  # f raised, or is not finite at the start
@@ -566,7 +582,7 @@ class _Turn:
         try:
             message = entrant.descend(evaluate, x.astype(np.float64), bounds=bounds, seed=seed)
         except BudgetSpent:
-            message, status = f"the budget of {self.budget:,} evaluations is spent", Status.max_steps
+            message, status = _spent(self.budget), Status.max_steps
         except InputError:
             raise
         except Exception as problem:
@@ -599,6 +615,10 @@ class _Asked:
         if math.isfinite(point.fun) and (not self.rows or point.fun < self.rows[-1][2]):
             self.rows.append((len(self.meter.asked) - 1, point.x, point.fun, point.grad_norm))
         return point
+
+
+def _spent(budget: int) -> Worded:
+    return worded("the budget of {budget:,} evaluations is spent", budget=budget)
 
 
 def _run_of(layout: Layout, rows: list[Any], meter: _Metered, name: str, status: Status, message: str) -> Run:
@@ -683,17 +703,23 @@ def _ranked(
     rows.sort(key=place)
     tied = tuple(row["name"] for row in rows if place(row) == place(rows[0]))
     how = {
-        "tuned": "rates found by find_lr at the first start",
-        "given": "rates as given",
-        "same": f"lr {SAME} for all",
+        "tuned": worded("rates found by find_lr at the first start"),
+        "given": worded("rates as given"),
+        "same": worded("lr {lr} for all", lr=SAME),
     }
-    checked = f", {check} of them to check it" if check else ""
-    rules = (
-        f"{budget:,} evaluations of f and its gradient each{checked}, {starts} start{'s' * (starts > 1)}, "
-        f"{how.get(lr, f'lr {lr} for all')}; target: "
-        + (f"f ≤ {target:.6g}" if target is not None else f"{within:.2g} of the way down to the lowest f left")
-        + (f"; {len(tied)} share the first place" if len(tied) > 1 else "")
+    checked = worded(", {count} of them to check it", count=check) if check else ""
+    rules = worded(
+        "{budget:,} evaluations of f and its gradient each{checked}, {starts}, {how}; target: {target}",
+        budget=budget,
+        checked=checked,
+        starts=worded("1 start") if starts == 1 else worded("{count} starts", count=starts),
+        how=how.get(lr) or worded("lr {lr} for all", lr=lr),
+        target=worded("f ≤ {target:.6g}", target=target)
+        if target is not None
+        else worded("{within:.2g} of the way down to the lowest f left", within=within),
     )
+    if len(tied) > 1:
+        rules = worded("{rules}; {count} share the first place", rules=rules, count=len(tied))
     table = {column: [row[column] for row in rows] for column in columns}
     runs = {name: next(t.run for t in trials if t.name == name) for name in table["name"]}
     return Race(runs, trials, table, rows[0]["name"], tied, targets, budget, rules)

@@ -165,7 +165,11 @@ export function connect({ lang, onChange, transport = websocket }) {
     });
   }
 
-  return { ask, isUp: ready, close: () => way.close() };
+  return {
+    ask, isUp: ready, close: () => way.close(),
+    /** Whether an answer is being waited for. */
+    isBusy: () => [...views.values()].some((view) => view.flying),
+  };
 }
 
 /** Swallow Superseded, which is no failure; let anything else through. */

@@ -328,7 +328,8 @@ export function createField(container, { onStart, onView, onPainted, label = "de
         c.globalAlpha = 1;
         return end;
       };
-      if (now < path.rows - 1) draw(now, path.rows - 1, 0.28);
+      // what is still ahead; dashes leave less of a line to see, and so does the dark
+      if (now < path.rows - 1) draw(now, path.rows - 1, dark ? 0.55 : 0.28);
       draw(0, now, 1);
       dots(c, path, now, m);
       ends.push({ path, m, row: now });

@@ -88,7 +88,10 @@ async function start() {
   };
   Object.defineProperty(window, "__lab", { value: {
     get state() {
-      return { ...store.state, lang: text.language(), shown, ready: mounted !== null, connected: connection.isUp(), first: frames.first, started, failed };
+      return {
+        ...store.state, lang: text.language(), shown, ready: mounted !== null, connected: connection.isUp(),
+        busy: connection.isBusy(), first: frames.first, started, failed,
+      };
     },
     store, lab, ask: connection.ask,
     /** What the open room gave: its controls by name, for lessons that hide some. */

@@ -2,9 +2,9 @@
 // How things that are compared are told apart: Okabe & Ito's colours, a dash and an end-mark for each slot.
 
 // "Color Universal Design", 2008. On white its orange, sky blue and yellow are darkened until they stand out from it
-// (3 : 1); on black its blue is lightened, and black is white.
+// (3 : 1); on black its blue and vermilion are lightened, and black is white.
 const LIGHT = ["#0072B2", "#D55E00", "#009E73", "#C46A9C", "#C28500", "#3D97CC", "#1A1A1A", "#9C8F00"];
-const DARK = ["#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#F0E442", "#F4F6F7", "#3F8FD0"];
+const DARK = ["#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#FF8A4A", "#F0E442", "#F4F6F7", "#3F8FD0"];
 const DASHES = [[], [9, 4], [2, 4], [10, 4, 2, 4], [14, 4], [5, 4], [12, 3, 2, 3, 2, 3], [1, 3]];
 const SHAPES = ["circle", "square", "diamond", "up", "down", "plus", "cross", "star"];
 

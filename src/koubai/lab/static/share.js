@@ -25,7 +25,7 @@ async function copy(text, fallback) {
 
 /** The panel of a room. state(): what is replayed and exported; snapshot(): a canvas; kinds of export by the engine. */
 export function createShare({ lab, room, state, snapshot, kinds = ["svg", "csv", "gif"], slot = () => 0 }) {
-  const source = el("pre", { class: "source", tabindex: "0", tLabel: "shell.source" });
+  const source = el("pre", { class: "source", role: "region", tabindex: "0", tLabel: "shell.source" });
   const said = el("p", { class: "hint", role: "status" });
   let kind = "python", texts = { python: "", command: "" }, shown = false;
   const copyPython = button("shell.copy_python", () => take("python"), { kind: "plain" });

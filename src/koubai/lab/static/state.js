@@ -4,7 +4,6 @@
 const VERSION = 1;
 const SETTLE = 250; // ms without a change after which the address is written, and an undo step ends
 const LONGEST = 1000; // ms that a change waits at most for the address, and at least between what a clock writes
-const CLOCK = ["t", "epoch"]; // driven by a clock while something plays or trains: no undo step begins with these
 
 /** Checks that schemas are made of. Each returns whether a value read from an address may be used. */
 export const is = {
@@ -152,14 +151,14 @@ export function makeStore(schemas, address = ADDRESS) {
     /** Get a group's values ("descent"), or a field of the page's own ("lang"). */
     get: (name) => state[name],
     /**
-     * Change fields of a room, or with "shell" of the page; listeners hear at once, the address follows.
-     * @param {string} group @param {object} values
+     * Change fields of a room, or with "shell" of the page; listeners hear at once, the address follows. What a clock
+     * does while something plays or trains, or what follows from something else, begins no undo step.
+     * @param {string} group @param {object} values @param {{clock?: boolean}} [how]
      */
-    set(group, values) {
+    set(group, values, { clock = false } = {}) {
       const into = group === "shell" ? state : state[group];
       const changed = Object.keys(values).filter((k) => !equal(into[k], values[k]));
       if (!changed.length) return;
-      const clock = changed.every((k) => CLOCK.includes(k));
       if (!clock) base ??= now();
       for (const k of changed) into[k] = copy(values[k]);
       tell({ group, changed });
@@ -175,6 +174,8 @@ export function makeStore(schemas, address = ADDRESS) {
     },
     /** Hear of each change: `listener(state, {group, changed} | {settled: true} | {all: true})`; returns how to stop. */
     subscribe(listener) { listeners.add(listener); return () => listeners.delete(listener); },
+    /** Whether the address holds what the state does, and the next change begins another step of Undo. */
+    isSettled: () => !writing && base === null,
     canUndo: () => past.length > 0 || base !== null,
     /** Go back to where the last step began. */
     undo() {

@@ -209,17 +209,19 @@ export function createSurface(container, { onStart, onPainted, label = "descent.
     pitch = Math.max(0.2, Math.min(1.5, pitch + b));
     dirty();
   }
+  /** The nearest point of the window that is drawn: a start outside would have no place on the surface. */
+  const seen = (x) => x.map((v, i) => Math.min(ground.window[i][1], Math.max(ground.window[i][0], v)));
   function moveTo(x, y, time) {
     if (!ground || !mesh) return;
     const p = projection();
     let z = heightAt(start[0], start[1]) || 0, at = start;
     for (let i = 0; i < 6; i++) {
-      at = p.from(x, y, z);
+      at = seen(p.from(x, y, z));
       const next = heightAt(at[0], at[1]);
       if (next !== next) return;
       z += (next - z) * 0.6;
     }
-    onStart?.(at.map((v) => Number(v.toPrecision(5))), { done: false, time });
+    onStart?.(seen(at.map((v) => Number(v.toPrecision(5)))), { done: false, time });
   }
   const keys = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
   handle.addEventListener("keydown", (e) => {
@@ -228,7 +230,8 @@ export function createSurface(container, { onStart, onPainted, label = "descent.
     e.preventDefault();
     e.stopPropagation();
     const [[xl, xh], [yl, yh]] = ground.window;
-    onStart?.([start[0] + (way[0] * (xh - xl)) / 100, start[1] + (way[1] * (yh - yl)) / 100].map((v) => Number(v.toPrecision(5))), { done: true, time: e.timeStamp });
+    const next = [start[0] + (way[0] * (xh - xl)) / 100, start[1] + (way[1] * (yh - yl)) / 100];
+    onStart?.(seen(next.map((v) => Number(v.toPrecision(5)))), { done: true, time: e.timeStamp });
   });
   element.addEventListener("keydown", (e) => {
     const way = keys[e.key];

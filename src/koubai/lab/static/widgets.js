@@ -287,7 +287,7 @@ export function icon(name) {
 
 /**
  * Play, step, back, reset, a slider over the steps, and a speed (steps a second). The caller holds the time:
- * onSeek(t) when it is set; `set({t, total, playing})` shows it. While playing, onSeek is called by the clock.
+ * onSeek(t, clock) when it is set, by a clock or by hand; `set({t, total, playing})` shows it.
  */
 export function transport({ onSeek, onPlay = null, speed = 30, onSpeed = null, label: key = "shell.steps" }) {
   let at = 0, total = 0, playing = false, from = 0, since = 0, frame = 0, rate = speed;
@@ -308,10 +308,10 @@ export function transport({ onSeek, onPlay = null, speed = 30, onSpeed = null, l
     options: [1, 3, 10, 30, 100, 300].map((s) => ({ value: String(s), label: { text: `${s}/s` } })),
     onChange: (v) => { rate = Number(v); from = at; since = performance.now(); onSpeed?.(rate); },
   });
-  function seek(t) {
+  function seek(t, clock = false) {
     at = Math.min(total, Math.max(0, t));
     show();
-    onSeek(at);
+    onSeek(at, clock);
   }
   function show() {
     range.max = String(total);
@@ -326,7 +326,7 @@ export function transport({ onSeek, onPlay = null, speed = 30, onSpeed = null, l
   function tick(now) {
     if (!playing) return;
     const t = Math.floor(from + (now - since) * rate / 1000);
-    if (t !== at) seek(t);
+    if (t !== at) seek(t, true);
     if (at >= total) { setPlaying(false); return; }
     frame = requestAnimationFrame(tick);
   }
@@ -338,7 +338,7 @@ export function transport({ onSeek, onPlay = null, speed = 30, onSpeed = null, l
     label(play, "title", "tTitle", on ? "shell.pause" : "shell.play");
     cancelAnimationFrame(frame);
     if (on) {
-      if (at >= total) seek(0);
+      if (at >= total) seek(0, true);
       from = at;
       since = performance.now();
       frame = requestAnimationFrame(tick);

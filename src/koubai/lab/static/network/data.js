@@ -1,12 +1,15 @@
 // @ts-check
 // Where the points come from: a known set, the hand, or a CSV file.
 
+import { Refused, Superseded } from "../connection.js";
 import { mark, swatch, traceShape } from "../marks.js";
 import { button, el, logSlider, number, select } from "../widgets.js";
 
 export const KNOWN = ["spirals", "moons", "circles", "blobs", "xor"];
 export const SOURCES = [...KNOWN, "drawn", "csv"];
 export const MANY = ["spirals", "blobs"]; // whose number of classes is free
+export const DELIMITERS = { ",": "comma", ";": "semicolon", "\t": "tab", " ": "space" };
+const ROLES = ["x", "y", "label"]; // what the columns of a CSV are taken for
 
 /** A small picture of the mark of class k. */
 export function dot(k) {
@@ -29,12 +32,20 @@ export function datasetOf(state) {
     const most = state.points.reduce((m, p) => Math.max(m, p[2]), 1);
     return { points: state.points, classes: Math.max(2, most + 1) };
   }
-  if (state.source === "csv") return { csv: state.csv };
+  if (state.source === "csv") {
+    const [x, y, label] = state.csv_columns ?? [];
+    return { ...textOf(state), ...(state.csv_columns ? { columns: [x, y], label } : {}) };
+  }
   const out = { name: state.source, n: Math.max(state.n, MANY.includes(state.source) ? state.classes : 2), seed: state.data_seed };
   if (state.noise !== null) out.noise = state.noise;
   if (MANY.includes(state.source)) out.classes = state.classes;
   return out;
 }
+
+/** The text of the CSV, and how it is read. */
+const textOf = (state) => ({
+  csv: state.csv, delimiter: state.csv_delimiter, ...(state.csv_header === null ? {} : { header: state.csv_header }),
+});
 
 /** Whether there is nothing to train on yet. */
 export const isEmpty = (state) => (state.source === "drawn" && !state.points.length) || (state.source === "csv" && !state.csv.trim());
@@ -65,11 +76,53 @@ export function createData({ lab, state, set, current, begin }) {
     const one = file.files?.[0];
     if (!one) return;
     if (one.size > tables.network_limits.csv) { complain(t("network.csv_large", { most: tables.network_limits.csv })); return; }
-    set({ csv: await one.text() });
+    set({ csv: await one.text(), csv_columns: null });
   });
   let pasting = 0;
   paste.addEventListener("input", () => { clearTimeout(pasting); pasting = window.setTimeout(() => set({ csv: paste.value.slice(0, 200000) }), 250); });
-  const csv = el("div", { class: "section-body" }, el("p", { class: "hint", t: "network.csv_hint" }), file, paste);
+  // another way to read the text leads to other columns
+  const delimiter = select({
+    label: "network.csv_delimiter", value: state.csv_delimiter,
+    options: Object.entries(DELIMITERS).map(([value, name]) => ({ value, label: `network.csv_${name}` })),
+    onChange: (v) => set({ csv_delimiter: v, csv_columns: null }),
+  });
+  const HEADERS = { "null": "network.csv_header_auto", "true": "network.csv_header_yes", "false": "network.csv_header_no" };
+  const header = select({
+    label: "network.csv_header", value: String(state.csv_header),
+    options: Object.entries(HEADERS).map(([value, label]) => ({ value, label })),
+    onChange: (v) => set({ csv_header: JSON.parse(v), csv_columns: null }),
+  });
+  const columns = ROLES.map((role, i) => select({
+    label: `network.csv_${role}`, value: "", options: [],
+    onChange: (v) => set({ csv_columns: chosen().map((name, k) => (k === i ? v : name)) }),
+  }));
+  const csv = el("div", { class: "section-body" }, el("p", { class: "hint", t: "network.csv_hint" }), file, paste,
+    delimiter.element, header.element, ...columns.map((c) => c.element));
+
+  let names = /** @type {string[]} */ ([]), namesOf = "";
+  /** The columns that are taken: those of the state, else the first two and the last. */
+  function chosen() {
+    if (state.csv_columns) return state.csv_columns;
+    const last = names[names.length - 1] ?? "";
+    return [...names.slice(0, -1), "", ""].slice(0, 2).concat(last);
+  }
+  /** Offer the columns that the text has. */
+  async function offer() {
+    const given = textOf(state), key = JSON.stringify(given);
+    if (key !== namesOf) {
+      namesOf = key;
+      try {
+        const found = given.csv.trim() ? (await lab.ask("network.columns", "csv_columns", { dataset: given })).columns : [];
+        if (key !== namesOf) return;
+        names = found;
+      } catch (error) {
+        if (error instanceof Superseded || error instanceof Refused) return; // what is wrong is said of the data
+        throw error;
+      }
+      for (const c of columns) c.setOptions(names.map((name) => ({ value: name, label: { text: name } })));
+    }
+    columns.forEach((c, i) => c.set(chosen()[i]));
+  }
   const complaint = el("p", { class: "complaint", role: "status" });
   const element = el("div", {}, source.element, known, drawn, csv, complaint);
 
@@ -103,7 +156,12 @@ export function createData({ lab, state, set, current, begin }) {
     drawn.hidden = state.source !== "drawn";
     csv.hidden = state.source !== "csv";
     classes.element.hidden = !MANY.includes(state.source);
-    if (state.source === "csv" && document.activeElement !== paste) paste.value = state.csv;
+    if (state.source === "csv") {
+      if (document.activeElement !== paste) paste.value = state.csv;
+      delimiter.set(state.csv_delimiter);
+      header.set(String(state.csv_header));
+      offer();
+    }
     const count = data?.classes.length ?? 2;
     const many = Math.max(3, Math.min(8, count + (state.source === "drawn" ? 1 : 0)));
     pens.replaceChildren(...Array.from({ length: many }, (_, k) => {

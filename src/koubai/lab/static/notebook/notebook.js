@@ -136,7 +136,7 @@ export async function show({ model, el, catalogues, style }) {
   lab.catalogue = await connection.ask("shell.catalogue", "catalogue");
   const mounted = room.mount(place, lab);
   text.refresh(root);
-  /** @type {any} */ (host).lab = { store, shown, mounted, ask: connection.ask }; // for tests
+  /** @type {any} */ (host).lab = { store, shown, mounted, ask: connection.ask, isBusy: connection.isBusy }; // for tests
 
   const recolor = () => {
     const theme = wantedTheme();

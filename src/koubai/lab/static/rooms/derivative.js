@@ -40,7 +40,7 @@ export const schema = {
 /** @param {HTMLElement} container @param {any} lab */
 export function mount(container, lab) {
   const state = lab.state.derivative;
-  const set = (values) => lab.store.set("derivative", values);
+  const set = (values, how = {}) => lab.store.set("derivative", values, how);
   const problems = lab.catalogue.problems.filter((p) => p.dimension === 1);
   const known = (f) => problems.find((p) => p.name === f.problem);
   const t = lab.t;
@@ -139,7 +139,7 @@ export function mount(container, lab) {
   const verdict = el("div", { class: "verdict", "data-kind": "mid" }, title, why);
   const play = transport({
     label: "derivative.steps", speed: 10,
-    onSeek(step) { set({ t: step }); },
+    onSeek(step, clock) { set({ t: step }, { clock }); },
   });
   const under = el("div", { class: "under" }, play.element, verdict);
   const stage = el("div", { class: "stage" }, el("div", { class: "field" }, field.element, tools), under);

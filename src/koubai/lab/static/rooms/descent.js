@@ -11,6 +11,7 @@ import { MOST, createHyperparameters, createOptimizerList, entryOf, labelsOf, pl
 import { createPartials, heldAt } from "../partials.js";
 import { createRace } from "../race.js";
 import { createShare } from "../share.js";
+import { css } from "../marks.js";
 import { is } from "../state.js";
 import { createStrip } from "../strip.js";
 import { createSurface } from "../surface.js";
@@ -23,6 +24,8 @@ const NO_LINE_SEARCH_RATES = 96;
 const pair = (check) => is.list(check, 2, 2);
 const isFunction = is.any(is.record({ problem: is.text(60) }), is.record({ expression: is.text(1000) }));
 const isWindow = (v) => pair(pair(is.number(-1e12, 1e12)))(v) && v.every(([l, h]) => h > l);
+const isEnd = is.any(is.nothing, is.number(-1e150, 1e150));
+const isBounds = (v) => pair(pair(isEnd))(v) && v.every(([l, h]) => l === null || h === null || h > l);
 const isOptimizer = (v) => is.flat()(v) && typeof v.name === "string";
 
 export const id = "descent";
@@ -43,6 +46,7 @@ export const schema = {
   max_steps: { default: 200, check: is.integer(0, 20000) },
   gtol: { default: 1e-6, check: is.number(0, 1e12) },
   seed: { default: 0, check: is.integer(0, 2 ** 31 - 1) },
+  bounds: { default: null, check: is.any(is.nothing, isBounds) },
   t: { default: null, check: is.any(is.nothing, is.integer(0, 20000)) },
   arrows: { default: false, check: is.bool },
   hold: { default: null, check: is.any(is.nothing, is.one(0, 1)) },
@@ -54,10 +58,32 @@ export const schema = {
   race_lr: { default: "given", check: is.one("given", "tuned", "same") },
 };
 
+/** A point put into the box, where there is one. */
+function within(x, bounds) {
+  return bounds ? x.map((v, i) => Math.min(bounds[i][1] ?? Infinity, Math.max(bounds[i][0] ?? -Infinity, v))) : x;
+}
+
+/** Draw the box that descents stay in; where it has no end it is open. */
+function paintBox(c, api, bounds) {
+  if (!bounds) return;
+  const far = 1e5; // pixels: outside of any picture
+  const at = (v, to) => Math.max(-far, Math.min(far, to(v)));
+  const [l, r] = [at(bounds[0][0] ?? -1e150, api.X), at(bounds[0][1] ?? 1e150, api.X)];
+  const [b, t] = [at(bounds[1][0] ?? -1e150, api.Y), at(bounds[1][1] ?? 1e150, api.Y)];
+  c.save();
+  for (const [style, width] of [[css("--field-back"), 4], [css("--ink"), 1.5]]) {
+    c.strokeStyle = style;
+    c.lineWidth = width;
+    c.setLineDash([7, 4]);
+    c.strokeRect(l, t, r - l, b - t);
+  }
+  c.restore();
+}
+
 /** Open the room in `container`. */
 export function mount(container, lab) {
   const own = () => lab.store.state.descent;
-  const change = (values) => lab.store.set("descent", values);
+  const change = (values, how = {}) => lab.store.set("descent", values, how);
   const problems = new Map(lab.catalogue.problems.filter((p) => p.dimension === 2).map((p) => [p.name, p]));
   // what a link names must be there: else the defaults, which are
   const unknown = [];
@@ -66,6 +92,7 @@ export function mount(container, lab) {
   const known = own().optimizers.filter((o) => entryOf(lab, o));
   if (known.length !== own().optimizers.length) mend({ optimizers: known.length ? known : schema.optimizers.default, chosen: 0 }, "optimizers");
   if (own().chosen >= own().optimizers.length) mend({ chosen: 0 });
+  if (JSON.stringify(within(own().x0, own().bounds)) !== JSON.stringify(own().x0)) mend({ x0: within(own().x0, own().bounds) }, "x0");
   if (own().budget > lab.catalogue.limits.budget) mend({ budget: lab.catalogue.limits.budget }, "budget");
   if (unknown.length) lab.badLink(...unknown);
 
@@ -83,8 +110,8 @@ export function mount(container, lab) {
     lab,
     onStart: (x, { time }) => {
       dragTime ||= time || performance.now();
-      change({ x0: heldAt(x, own().x0, own().hold, field.scale) });
-      if (own().hold !== null) field.setStart(own().x0); // the hand may have left the line where nothing changed
+      change({ x0: within(heldAt(x, own().x0, own().hold, field.scale), own().bounds) });
+      if (own().hold !== null || own().bounds) field.setStart(own().x0); // the hand may have left where nothing changed
     },
     onView: (seen, how) => {
       if (!how?.resized) change({ window: seen });
@@ -110,7 +137,7 @@ export function mount(container, lab) {
   let paintedPaths = false, dragTimeOfAnswer = 0;
   const surface = createSurface(field.element, {
     lab,
-    onStart: (x, { time }) => { dragTime ||= time || performance.now(); change({ x0: x }); },
+    onStart: (x, { time }) => { dragTime ||= time || performance.now(); change({ x0: within(x, own().bounds) }); },
     onPainted: () => { paintedPaths = false; lab.painted(); },
   });
   const viewChoice = choice({
@@ -122,7 +149,7 @@ export function mount(container, lab) {
   arrowSwitch.addEventListener("click", () => change({ arrows: !own().arrows }));
   field.element.append(el("div", { class: "field-top" }, viewChoice.element, arrowSwitch));
 
-  const player = transport({ speed: own().speed, onSpeed: (speed) => change({ speed }), onSeek: (t) => change({ t }) });
+  const player = transport({ speed: own().speed, onSpeed: (speed) => change({ speed }), onSeek: (t, clock) => change({ t }, { clock }) });
   const title = el("p", { class: "title", t: "descent.judging" }), why = el("p", { class: "why" });
   const fixButton = button("descent.fix", tryFix, { kind: "primary" });
   const fixText = el("small");
@@ -138,7 +165,7 @@ export function mount(container, lab) {
     value: () => own().function, draft: () => own().draft || own().function.expression || "x**2/20 + y**2",
     onDraft: (draft) => change({ draft }),
     onFunction: (f, problem) => {
-      if (problem) change({ function: f, x0: problem.x0, window: null, t: null });
+      if (problem) change({ function: f, x0: problem.x0, window: null, t: null, bounds: null });
       else change({ function: f, t: null });
     },
   });
@@ -164,9 +191,11 @@ export function mount(container, lab) {
   const gtol = logSlider({ label: "descent.gtol", value: own().gtol, low: 1e-14, high: 10, zero: true, least: 0, most: 1e12, onInput: (v) => change({ gtol: v }) });
   const x0 = [0, 1].map((i) => number({
     label: { text: `x${"₀₁"[i]}` }, value: own().x0[i], low: -1e12, high: 1e12, step: 0.1, digits: 8,
-    onInput: (v) => change({ x0: own().x0.map((old, k) => (k === i ? v : old)) }),
+    onInput: (v) => change({ x0: within(own().x0.map((old, k) => (k === i ? v : old)), own().bounds) }),
   }));
-  const startSection = section("descent.start_and_end", el("div", { class: "pair" }, ...x0.map((n) => n.element)), steps.element, gtol.element);
+  const box = el("p", { class: "hint" });
+  const boxRow = el("div", { class: "row bounds" }, box, button("descent.no_bounds", () => change({ bounds: null }), { kind: "plain" }));
+  const startSection = section("descent.start_and_end", el("div", { class: "pair" }, ...x0.map((n) => n.element)), boxRow, steps.element, gtol.element);
 
   const curvesPanel = el("div"), stepPanel = el("div"), racePanel = el("div"), sharePanel = el("div");
   const curves = createCurves(curvesPanel, {
@@ -176,7 +205,7 @@ export function mount(container, lab) {
   stepPanel.append(narration.element);
   const race = createRace({
     lab, get: own, set: change,
-    arguments: () => ({ function: own().function, x0: own().x0, optimizers: active().map((i) => plainOptimizer(own().optimizers[i])), seed: own().seed }),
+    arguments: () => ({ function: own().function, x0: own().x0, optimizers: active().map((i) => plainOptimizer(own().optimizers[i])), bounds: own().bounds, seed: own().seed }),
     slots: active,
     onRates: (rates) => change({ optimizers: own().optimizers.map((o, i) => (rates.get(i) > 0 && !entryOf(lab, o)?.searches ? { ...o, lr: rates.get(i) } : o)) }),
   });
@@ -202,10 +231,10 @@ export function mount(container, lab) {
   function active() { return own().optimizers.map((_, i) => i).filter((i) => !own().optimizers[i].off); }
   /** What is replayed and exported: only what has a part in the numbers. */
   function spec() {
-    const { function: f, x0: start, max_steps, gtol: tolerance, seed, window } = own();
-    return { function: f, x0: start, optimizers: active().map((i) => plainOptimizer(own().optimizers[i])), max_steps, gtol: tolerance, seed, window: window ?? field.seen() };
+    const { function: f, x0: start, max_steps, gtol: tolerance, bounds, seed, window } = own();
+    return { function: f, x0: start, optimizers: active().map((i) => plainOptimizer(own().optimizers[i])), max_steps, gtol: tolerance, bounds, seed, window: window ?? field.seen() };
   }
-  const one = () => ({ function: own().function, x0: own().x0, optimizer: plainOptimizer(chosen()), max_steps: own().max_steps, gtol: own().gtol, seed: own().seed });
+  const one = () => ({ function: own().function, x0: own().x0, optimizer: plainOptimizer(chosen()), max_steps: own().max_steps, gtol: own().gtol, bounds: own().bounds, seed: own().seed });
 
   /** Show what could not be computed instead of a verdict; what was on the page stays. */
   function refused(error) {
@@ -231,11 +260,11 @@ export function mount(container, lab) {
     const since = dragTime;
     dragTime = 0;
     if (!slots.length) { showRuns(slots, null, labels, own().x0); sayNobody(); lab.report(id, { pending: false }); return; }
-    const { function: f, x0: start, max_steps, gtol: tolerance, seed } = own();
+    const { function: f, x0: start, max_steps, gtol: tolerance, bounds, seed } = own();
     let answer;
     lab.report(id, { pending: true });
     try {
-      answer = await lab.ask("descent.paths", "descend", { function: f, x0: start, optimizers: slots.map((i) => plainOptimizer(own().optimizers[i])), max_steps, gtol: tolerance, seed });
+      answer = await lab.ask("descent.paths", "descend", { function: f, x0: start, optimizers: slots.map((i) => plainOptimizer(own().optimizers[i])), max_steps, gtol: tolerance, bounds, seed });
     } catch (error) { refused(error); return; }
     if (gone) return;
     dragTimeOfAnswer = since;
@@ -256,7 +285,7 @@ export function mount(container, lab) {
     // the chosen one on top
     paths.sort((a, b) => Number(a.strong) - Number(b.strong));
     const end = total();
-    if (own().t !== null && own().t > end) change({ t: null });
+    if (own().t !== null && own().t > end) change({ t: null }, { clock: true });
     if (end !== shownTotal || own().t === null) player.set({ total: end, t: own().t ?? end });
     shownTotal = end;
     field.setPaths(paths);
@@ -375,19 +404,23 @@ export function mount(container, lab) {
     let found;
     try { found = await lab.ask("descent.fix", "fix", one()); } catch (error) { refused(error); return; } finally { fixButton.removeAttribute("aria-busy"); }
     if (gone) return;
-    const { optimizer, max_steps, x0: start, gtol: tolerance } = found.changes ?? {};
+    const { optimizer, max_steps, x0: start, gtol: tolerance, bounds } = found.changes ?? {};
     lab.report(id, { fix: { helped: found.helped, before: found.before.fun, after: found.after.fun, changes: found.changes } });
     const values = {};
     if (optimizer && entryOf(lab, optimizer)) values.optimizers = own().optimizers.map((o, i) => (i === own().chosen ? { ...optimizer } : o));
     if (Number.isInteger(max_steps)) values.max_steps = Math.min(20000, max_steps);
     if (Array.isArray(start) && start.length === 2) values.x0 = start;
     if (typeof tolerance === "number") values.gtol = tolerance;
+    if (bounds) {
+      const box = bounds.map((ends) => ends.map((v) => (Number.isFinite(v) ? v : null)));
+      if (isBounds(box)) values.bounds = box;
+    }
     if (Object.keys(values).length) {
       fixed = true;
       lab.say(fixText, found.helped ? "descent.fix_helped" : "descent.fix_tried", { before: written(found.before.fun, 3), after: written(found.after.fun, 3) });
       change(values);
     } else {
-      lab.say(fixText, found.helped ? "descent.fix_elsewhere" : "descent.fix_none");
+      lab.say(fixText, "descent.fix_none");
       fixButton.hidden = true;
     }
   }
@@ -443,12 +476,12 @@ export function mount(container, lab) {
     field.setTime(own().t);
     lab.report(id, { step: { t: step.t, x: step.x, g: step.g, x_next: step.x_next, terms: step.terms } });
   }
-  field.setExtra((c, api) => { partials.paint(c, api); if (step && own().panel === "step") paintStep(c, api, step, narration.lit); });
+  field.setExtra((c, api) => { paintBox(c, api, own().bounds); partials.paint(c, api); if (step && own().panel === "step") paintStep(c, api, step, narration.lit); });
 
   async function findRate() {
     findButton.setAttribute("aria-busy", "true");
     try {
-      const found = await lab.ask("descent.find", "find_lr", { function: own().function, x0: own().x0, optimizer: plainOptimizer(chosen()), seed: own().seed });
+      const found = await lab.ask("descent.find", "find_lr", { function: own().function, x0: own().x0, optimizer: plainOptimizer(chosen()), bounds: own().bounds, seed: own().seed });
       if (gone) return;
       lab.report(id, { found: { lr: found.lr, low: found.low, high: found.high, nfev: found.nfev } });
       setChosen({ ...chosen(), lr: Number(found.lr.toPrecision(4)) });
@@ -473,6 +506,11 @@ export function mount(container, lab) {
     partials.update();
     bound.update();
     x0.forEach((n, i) => n.set(s.x0[i]));
+    boxRow.hidden = !s.bounds;
+    if (s.bounds) {
+      const [first, second] = s.bounds.map((ends) => `[${written(ends[0] ?? -Infinity)}, ${written(ends[1] ?? Infinity)}]`);
+      lab.say(box, "descent.bounds", { first, second });
+    }
     steps.set(s.max_steps);
     gtol.set(s.gtol);
     picker.set();
@@ -495,7 +533,7 @@ export function mount(container, lab) {
     requestGround();
   }
 
-  const COMPUTED = ["function", "x0", "optimizers", "max_steps", "gtol", "seed"];
+  const COMPUTED = ["function", "x0", "optimizers", "max_steps", "gtol", "seed", "bounds"];
   const stop = lab.store.subscribe((_, how) => {
     if (gone || how.settled) return;
     if (how.group && how.group !== "descent") return;

@@ -5,7 +5,7 @@ import { Refused, Superseded } from "../connection.js";
 import { mark, traceShape } from "../marks.js";
 import { createChart } from "../network/chart.js";
 import { createCheck } from "../network/check.js";
-import { SOURCES, createData, datasetOf, dot, isEmpty } from "../network/data.js";
+import { DELIMITERS, SOURCES, createData, datasetOf, dot, isEmpty } from "../network/data.js";
 import { ACTIVATIONS, INITIALIZERS, LOSSES, createLayers, createTraining } from "../network/settings.js";
 import { borders, decision, diverging, makeDiagram, unitPicture } from "../pictures.js";
 import { entryOf } from "../optimizers.js";
@@ -34,6 +34,9 @@ export const schema = {
   points: { default: [], check: is.list(aPoint, 0, 2000) },
   pen: { default: 0, check: is.integer(0, 7) },
   csv: { default: "", check: is.text(200000) },
+  csv_delimiter: { default: ",", check: is.one(...Object.keys(DELIMITERS)) },
+  csv_header: { default: null, check: is.any(is.nothing, is.bool) },
+  csv_columns: { default: null, check: is.any(is.nothing, is.list(is.text(200), 3, 3)) },
   layers: { default: [8, 8], check: is.list(is.integer(1, 64), 0, 6) },
   activation: { default: "tanh", check: is.one(...ACTIVATIONS) },
   init: { default: "xavier", check: is.one(...INITIALIZERS) },
@@ -54,7 +57,7 @@ export const schema = {
 /** @param {HTMLElement} container @param {any} lab */
 export function mount(container, lab) {
   const state = lab.state.network;
-  const set = (values) => lab.store.set("network", values);
+  const set = (values, how = {}) => lab.store.set("network", values, how);
   const t = lab.t;
   const tables = lab.catalogue;
 
@@ -248,7 +251,9 @@ export function mount(container, lab) {
       complain(error.message);
     }
   }
+  let complained = "";
   function complain(message) {
+    complained = message;
     panel.complain(message);
     if (message) { verdict.dataset.kind = "bad"; title.textContent = t("network.refused"); why.textContent = message; }
     lab.report("network", { complaint: message });
@@ -361,13 +366,13 @@ export function mount(container, lab) {
     const there = a.done;
     if (a.arrays.boundary) show(a, want);
     if (playing) {
-      set({ epoch: a.epoch });
+      set({ epoch: a.epoch }, { clock: true });
       if (a.epoch >= state.limit || a.ended) setPlaying(false);
       await nextPaint();
     } else if (!there) {
       showCount(a.epoch);
       woken = true;
-    } else if (a.ended && a.epoch < state.epoch) set({ epoch: a.epoch });
+    } else if (a.ended && a.epoch < state.epoch) set({ epoch: a.epoch }, { clock: true });
     else showCount(a.epoch);
     say(a);
     chart.update();
@@ -518,7 +523,7 @@ export function mount(container, lab) {
 
   // -- following the state ---------------------------------------------------------------------------------------------
 
-  const DATA = ["source", "n", "noise", "classes", "data_seed", "points", "csv"];
+  const DATA = ["source", "n", "noise", "classes", "data_seed", "points", "csv", "csv_delimiter", "csv_header", "csv_columns"];
   const SPEC = [...DATA, "layers", "activation", "init", "loss", "optimizer", "schedule", "batch_size", "validation", "seed"];
 
   function follow(_, change) {
@@ -538,7 +543,7 @@ export function mount(container, lab) {
     if (has("epoch", "limit")) showCount(state.epoch);
     if (has("epoch") && !playing && state.tab === "code") share.update(true);
     if (has(...SPEC, "epoch", "unit") && !(playing && !has(...SPEC) && has("epoch"))) {
-      if (playing && has(...SPEC)) set({ epoch: 0 }); // from the start again, and on
+      if (playing && has(...SPEC)) set({ epoch: 0 }, { clock: true }); // from the start again, and on
       wake();
     }
     chart.update();
@@ -565,7 +570,8 @@ export function mount(container, lab) {
     onLanguage() {
       layers.onLanguage();
       training.onLanguage();
-      showData();
+      if (complained) askData(); // to be told in the other language
+      else showData();
       wake();
       chart.update();
       diagram.redraw();
