@@ -15,8 +15,12 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import koubai as kb
+from koubai import nn
+from koubai.descent import training_step
 from koubai.errors import CompileError
 from koubai.execute import library
 
@@ -118,6 +122,33 @@ def test_memory_is_bounded_and_forgets_the_least_recently_used(monkeypatch):
     Times(5).load()  # 4 has not been used for longest
     assert [Times(n).load().origin for n in (3, 5, 4)] == ["memory", "memory", "compiled"]
     assert call(kept) == 6.0
+
+
+def test_a_function_holds_its_library(monkeypatch):
+    monkeypatch.setenv("KOUBAI_CACHE", "off")
+    function = Times(3).load().function("times", ctypes.c_double, ctypes.c_double)
+    library.clear()
+    for n in range(50):  # whose memory would lie where the freed one lay
+        library.load(str(n), Times(n))
+        library.clear()
+    assert function(2.0) == 6.0
+
+
+def test_a_training_holds_all_of_its_machine_code(monkeypatch):
+    """A second network of a shape is trained by the code of the first, whatever was forgotten between."""
+    monkeypatch.setattr(training_step, "FUSED", 0)
+    X = np.random.default_rng(0).standard_normal((96, 5)).astype(np.float32)
+    options = {"epochs": 3, "batch_size": 32}
+    trained = []
+    for seed in (1, 1):
+        network = nn.Network([nn.Dense(24), nn.ReLU(), nn.Dense(3)], nn.CrossEntropy(), seed=seed)
+        network.fit(X, X[:, :3].argmax(axis=1), kb.SGD(lr=0.1), **options)
+        trained.append(network.vector.copy())
+        library.clear()
+        for n in range(50):
+            library.load(str(n), Times(n))
+            library.clear()
+    assert trained[0].tobytes() == trained[1].tobytes()
 
 
 def test_a_library_lives_as_long_as_someone_holds_it(monkeypatch):

@@ -15,6 +15,7 @@ __all__ = [
     "CHUNK",
     "Batches",
     "GatheredBatches",
+    "GatheredEpoch",
     "MappedRows",
     "Stream",
     "array_of_samples",

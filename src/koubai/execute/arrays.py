@@ -435,7 +435,7 @@ class _Plan:
             self.lines.append(f"table{k}[{kernel.arrays.index(i)}] = id(even{i})")
         called = _Call(k, self.lines[first:], kernel.numbers, [])
         self.calls[region.members[0]] = called
-        self.namespace[f"linked{k}"] = kernel.linked
+        self.namespace[f"code{k}"] = kernel.library
         numbers = [f"{name[i]}.item()" if nodes[i].shape else name[i] for i in kernel.numbers]
         call = f"kernel{k}({', '.join([f'address{k}', *numbers])})"
         self.lines.append(f"if not {call}: raise IndexError('an index is out of range')")
@@ -487,7 +487,7 @@ class _Plan:
                 if not early.issuperset(called.numbers):
                     return None
                 k = called.kernel
-                links.append(f"chain.kernel(linked{k}, table{k}, addressof(numbers) + {8 * len(numbers)})")
+                links.append(f"chain.kernel(code{k}, table{k}, addressof(numbers) + {8 * len(numbers)})")
                 tied += called.before
                 numbers += [name[j] for j in called.numbers]
                 results += called.results

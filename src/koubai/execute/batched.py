@@ -129,8 +129,8 @@ class BatchedDescents:
 
         self.library = library.load(key, make)
         pointer, whole = ctypes.c_void_p, ctypes.c_int64
-        self._run = ctypes.CFUNCTYPE(None, *[pointer] * 13, whole, whole, whole)(self.library.address("batched"))
-        self._table = ctypes.CFUNCTYPE(None, pointer, pointer, whole)(self.library.address("prepare"))
+        self._run = self.library.function("batched", None, *[pointer] * 13, whole, whole, whole)
+        self._table = self.library.function("prepare", None, pointer, pointer, whole)
 
     def _prepare(self) -> Function:
         """Write the function that computes, for each step, what all starts have in common."""

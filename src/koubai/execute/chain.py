@@ -53,11 +53,11 @@ def _write_through() -> Function:
     """through(rows, count): do what the rows say; false where a kernel fails."""
     code = Function("through", "i1", ["rows", ("i64", "count")], apart=False)
     rows, count = code.arguments
-    code.ret(written(code, rows, count))
+    code.ret(_written(code, rows, count))
     return code
 
 
-def written(code: Function, rows: Value, count: Value) -> Value:
+def _written(code: Function, rows: Value, count: Value) -> Value:
     """Write the way through the rows; return whether no kernel failed."""
     with code.block() as done:
         with code.loop(0, count) as loop:
@@ -75,7 +75,7 @@ def written(code: Function, rows: Value, count: Value) -> Value:
 @functools.cache
 def _through() -> Any:
     found = library.load("chain", lambda: module(_write_through()))
-    return ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p, ctypes.c_int64)(found.address("through"))
+    return found.function("through", ctypes.c_bool, ctypes.c_void_p, ctypes.c_int64)
 
 
 @functools.cache
@@ -101,10 +101,10 @@ class Chain:
         self._rows: list[list[int]] = []
         self._kept: list[Any] = []
 
-    def kernel(self, linked: int, table: Any, numbers: int) -> None:
-        """Add a kernel by the address of its `entry`, its table and the address of its numbers."""
-        self._kept.append(table)
-        self._rows.append([linked, 0, ctypes.addressof(table), numbers, *[0] * (WIDTH - 5), 1])
+    def kernel(self, code: library.Library, table: Any, numbers: int) -> None:
+        """Add a kernel by its code, which has an `entry`, its table and the address of its numbers."""
+        self._kept += code, table
+        self._rows.append([code.address("linked"), 0, ctypes.addressof(table), numbers, *[0] * (WIDTH - 5), 1])
 
     def product(self, a: Any, b: Any, out: Any) -> None:
         """Add a product of two matrices."""
@@ -199,7 +199,7 @@ def _write_several(form: _Form) -> Function:
             _write_gathering(code, own, steps.index)
             numbers = code.load(code.at(own["numbers"], k, "ptr"), 0, "ptr")
             _copied(code, numbers, own["given"], steps.index * own["numbers_bytes"], own["numbers_bytes"])
-            went = written(code, code.load(code.at(own["rows"], k, "ptr"), 0, "ptr"), own["count"])
+            went = _written(code, code.load(code.at(own["rows"], k, "ptr"), 0, "ptr"), own["count"])
             done.leave(code.constant(False, "i1"), unless=went)
             out = code.at(own["out"], steps.index * own["places_count"], "i64")
             with code.loop(0, own["places_count"]) as results:
@@ -292,7 +292,7 @@ class Consecutive:
         self._own = len(words)
         found = library.load(f"several {form}", lambda: module(_write_several(form)))
         of = [ctypes.c_void_p, ctypes.c_int64, *[ctypes.c_double] * 3]
-        self._call = ctypes.CFUNCTYPE(ctypes.c_bool, *of)(found.address("several"))
+        self._call = found.function("several", ctypes.c_bool, *of)
 
     def __call__(
         self, t: int, k: int, order: Any, numbers: Sequence[tuple[Any, ...]], limits: tuple[float, float, float],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import ctypes
 import dataclasses
 import hashlib
 import importlib
@@ -51,8 +52,14 @@ class Library:
     addresses: Mapping[str, int]
     code: object = dataclasses.field(repr=False)  # LLVM frees the memory with the last reference to it
 
+    def function(self, name: str, result: Any, *arguments: Any) -> Any:
+        """Return function `name`, to be called with arguments of these types of ctypes. It holds the library."""
+        made: Any = ctypes.CFUNCTYPE(result, *arguments)(self.address(name))
+        made.library = self
+        return made
+
     def address(self, name: str) -> int:
-        """Return the address of function `name`, for ctypes."""
+        """Return the address of function `name`, for who holds the library as long as it is used."""
         try:
             return self.addresses[name]
         except KeyError:

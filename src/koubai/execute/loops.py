@@ -667,7 +667,7 @@ class _Kernel:
         self.library = library.load(key, lambda: module(*self._functions()))
         pointer = ctypes.c_void_p
         arguments = [pointer] * (1 + len(self.pointers))
-        self.call = ctypes.CFUNCTYPE(ctypes.c_bool, *arguments)(self.library.address("kernel"))
+        self.call = self.library.function("kernel", ctypes.c_bool, *arguments)
 
     # -- functions
 

@@ -295,7 +295,7 @@ class Descent:
         except Unsuitable as error:
             debug("a descent without machine code: %s", error)
             raise
-        self._call = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(self.library.address("descend"))
+        self._call = self.library.function("descend", ctypes.c_int, ctypes.c_void_p)
 
     def run(self, leg: SegmentState) -> int:
         """Make steps, and return why no more: REACHED the end, the next is REMARKABLE, or the code is REFUSED for it.

@@ -348,12 +348,9 @@ class Kernel:
         key = repr((LANES, region.rows, region.columns, sorted(region.kinds.items()), self.arrays, self.numbers))
         key += repr((self.outputs, self.moving, [self._described(i) for i in region.members]))
         self.library = library.load("regions" + key, self._text)
-        self.linked = self.library.address("linked")
         pointer = ctypes.c_void_p
         doubles = [ctypes.c_double] * len(self.numbers)
-        self.call: Callable[..., bool] = ctypes.CFUNCTYPE(ctypes.c_bool, pointer, *doubles)(
-            self.library.address("kernel")
-        )
+        self.call: Callable[..., bool] = self.library.function("kernel", ctypes.c_bool, pointer, *doubles)
 
     def _described(self, i: int) -> Any:
         """Return all of a node that its code depends on."""

@@ -454,7 +454,7 @@ class Machine:
 
     def __init__(self, loaded: library.Library, name: str) -> None:
         self.library = loaded
-        self.call: Callable[[int], int] = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(loaded.address(name))
+        self.call: Callable[[int], int] = loaded.function(name, ctypes.c_int64, ctypes.c_void_p)
 
 
 class Block:

@@ -100,13 +100,9 @@ class Update:
         loaded = library.load(b"update" + fingerprint(graph), self._text)
         self.library = loaded
         pointer, whole = ctypes.c_void_p, ctypes.c_int64
-
-        def bound(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
-            return ctypes.CFUNCTYPE(result, *arguments)(loaded.address(name))
-
-        self.whole = bound("whole", ctypes.c_bool, pointer)
-        self._prepare = bound("prepare", None, pointer)
-        self._share = bound("share", ctypes.c_bool, pointer, pointer, whole, whole, whole)
+        self.whole = loaded.function("whole", ctypes.c_bool, pointer)
+        self._prepare = loaded.function("prepare", None, pointer)
+        self._share = loaded.function("share", ctypes.c_bool, pointer, pointer, whole, whole, whole)
         self._share_address = loaded.address("share")
 
     # -- running ------------------------------------------------------------------------------------------------------
@@ -446,7 +442,7 @@ class _Worker:
     def __init__(self) -> None:
         self.library = library.load(b"workers", lambda: module(_rest(), _serving(), *_calling()))
         serve, self._call, self._dismiss = (
-            ctypes.CFUNCTYPE(result, ctypes.c_void_p)(self.library.address(name))
+            self.library.function(name, result, ctypes.c_void_p)
             for name, result in (("serve", None), ("call", ctypes.c_int64), ("dismiss", None))
         )
         mailbox = np.zeros(7, np.int64)
