@@ -510,7 +510,7 @@ def attack(lab, messages, seed):
                 sent += 1
             answer = unpack(page.recv(timeout=60))
             answered += 1
-            assert answer["ok"] or answer["code"] != "internal", answer
+            assert answer["ok"] or answer["code"] != "internal", answer["message"]
 
 
 def settled(lab):

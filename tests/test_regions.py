@@ -314,7 +314,8 @@ def test_random_programs_overwrite_their_arguments(shape):
             bind(memory, results)()
             for got, value in zip(results, expected, strict=True):
                 np.testing.assert_allclose(got, value, rtol=1e-10, atol=1e-12, err_msg=f"seed {seed}, {taken}")
-    assert several > 10
+    whole_vectors = len(shape) == 1 or shape[1] % regions.LANES == 0  # else each result has memory of its own
+    assert several > 10 if whole_vectors else several == 0
 
 
 def test_no_result_lies_in_an_argument_where_the_program_may_still_refuse():

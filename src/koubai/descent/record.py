@@ -562,7 +562,7 @@ class Recorder:
         self._waiting = 0 if self.at_once or width > self.SMALL else self.WAITING
 
     @classmethod
-    @functools.lru_cache(256)
+    @functools.lru_cache(8)
     def _rooms(
         cls, size: int, itemsize: int, record: Literal["auto", "all", "off"], numbers: int, steps: int, most: int
     ) -> tuple[int, int, int]:

@@ -78,7 +78,6 @@ def _through() -> Any:
     return found.function("through", ctypes.c_bool, ctypes.c_void_p, ctypes.c_int64)
 
 
-@functools.cache
 def _product(dtype: Any, *forms: tuple[int, ...]) -> tuple[list[int], list[int]]:
     """Return the row of a product without the addresses: what comes before and after them. forms: of the three arrays,
     each its shape and its strides.
@@ -128,7 +127,7 @@ class Chain:
         return functools.partial(_through(), ctypes.addressof(rows), len(self._rows))
 
 
-@functools.cache
+@functools.lru_cache(64)
 def _words(count: int) -> Any:
     return ctypes.c_int64 * count
 
