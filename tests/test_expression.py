@@ -3,10 +3,13 @@
 import ast
 import builtins
 import copy
+import gc
 import pickle
 import random
 import string
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -449,3 +452,31 @@ def test_the_watch_would_see_code_run():
     finally:
         watched = None
     assert {"compile", "exec", "open"} <= set(events)
+
+
+def test_threads_that_parse_at_once_do_not_disturb_each_other():
+    """Python before 3.11.8 counts the depth of all threads' trees together: it let a switch between them be an error."""
+    refused, before = [], gc.get_threshold()
+
+    def work(k):
+        for n in range(100):
+            try:
+                kb.parse("+".join(f"sin(x*{k}.{n})**{j}" for j in range(1, 8)))
+            except BaseException as error:
+                refused.append(error)
+
+    def switch(*_):
+        time.sleep(0)
+
+    gc.callbacks.append(switch)
+    gc.set_threshold(50)
+    try:
+        threads = [threading.Thread(target=work, args=(k,)) for k in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(switch)
+    assert not refused

@@ -33,6 +33,7 @@ from koubai.execute import ir, library
 from koubai.execute.descents import address
 from koubai.execute.ir import BOOL, Function, Value
 from koubai.execute.llvm import module
+from koubai.functions.expression import syntax_tree
 
 __all__ = [
     "ANSWER",
@@ -72,7 +73,7 @@ _OPERATORS: dict[type[ast.operator], Callable[[Value, Value], Value]] = {
 
 
 def _tree(function: FunctionType) -> ast.FunctionDef:
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    tree = syntax_tree(textwrap.dedent(inspect.getsource(function))).body[0]
     assert isinstance(tree, ast.FunctionDef)
     return tree
 

@@ -8,12 +8,14 @@ what it doesn't know is refused. No text is ever evaluated or compiled to code.
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import itertools
 import keyword
 import math
 import operator
 import re
+import threading
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,7 +27,7 @@ from koubai.errors import ExpressionError, InputError
 from koubai.messages import Worded, worded
 from koubai.parameters import real_array
 
-__all__ = ["CONSTANTS", "FUNCTIONS", "Expression", "parse"]
+__all__ = ["CONSTANTS", "FUNCTIONS", "Expression", "parse", "syntax_tree"]
 
 CONSTANTS = {"pi": math.pi, "e": math.e}
 
@@ -267,11 +269,28 @@ def parse(text: str) -> Expression:
         raise
 
 
+def syntax_tree(text: str, mode: str = "exec") -> Any:
+    """Return Python's syntax tree of a text.
+
+    Before 3.11.8 Python counts the depth of trees in one place for all threads: where two of them parse, one may be
+    refused with a SystemError, and is not when it asks again.
+    """
+    with _parsing:
+        for _ in range(_ATTEMPTS):
+            with contextlib.suppress(SystemError):
+                return ast.parse(text, mode=mode)
+        return ast.parse(text, mode=mode)
+
+
+_parsing = threading.Lock()  # koubai's own threads wait for each other; those of others may still come between
+_ATTEMPTS = 20
+
+
 def _parsed(text: str) -> Expression:
     """Return the function that a text without spaces around it is."""
     variables = _order(text, _scan(text))
     try:
-        tree = ast.parse(text, mode="eval")
+        tree = syntax_tree(text, "eval")
     except SyntaxError as error:
         at = max(error.offset or 1, 1) - 1
         raise _refusal(

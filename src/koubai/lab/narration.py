@@ -22,6 +22,7 @@ from koubai.descent.descent import Descent
 from koubai.descent.loop import drive
 from koubai.descent.optimizers import Optimizer
 from koubai.errors import InputError, quiet
+from koubai.functions.expression import syntax_tree
 
 __all__ = ["narrated_step"]
 
@@ -156,7 +157,7 @@ class _Plain(ast.NodeTransformer):
 def _lines(formula: Callable[..., Any]) -> dict[int, list[tuple[str, str]]]:
     """Return for each first line of a statement what it gives: pairs of a name and its formula; "" is what returns."""
     lines, first = inspect.getsourcelines(formula)
-    tree = ast.parse(textwrap.dedent("".join(lines)))
+    tree = syntax_tree(textwrap.dedent("".join(lines)))
     found: dict[int, list[tuple[str, str]]] = {}
     for node in ast.walk(tree):
         pairs: list[tuple[str, ast.expr]] = []
@@ -215,7 +216,7 @@ def _noting(
     finally:
         sys.settrace(outside)
     for term in terms.values():
-        tree = _Plain(hyper).visit(ast.parse(term["formula"], mode="eval"))
+        tree = _Plain(hyper).visit(syntax_tree(term["formula"], "eval"))
         term["formula"] = ast.unparse(ast.fix_missing_locations(tree))
     return result, list(terms.values())[:MOST_TERMS]
 
