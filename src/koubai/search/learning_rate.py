@@ -44,8 +44,9 @@ AHEAD = 20  # steps after which the preconditioner of an adaptive rule is taken 
 LEAVES = 4 / 3  # the updates of a rate that leaves the target again count so many times: with the slack, twice
 BELOW = 4  # decades below the best rate begin the 60 whose runs set what a search may cost, …
 LONG = 13  # … which is no more than so many of the longest descents cost
-AT_FIRST = 0.3  # of that is for the first steps, …
-FOR_REFINING = 0.25  # … and of what is then left for the neighbours of the best rate
+NEIGHBOURS = 4  # descents to the target are kept of that for two pairs beside the best rate, which decide in the end, …
+AT_FIRST = 0.3  # … of the rest is for the first steps, …
+FOR_LATER = 0.25  # … and of what is then left for further rounds
 ROUNDS = 3  # at most, while the 60 runs turn out to cost more than it seemed
 DEEPER = 3  # half-decades below a rate that doesn't come to rest are followed to the end
 ROUGH = 12  # products for the magnitude of the curvature at the start
@@ -767,7 +768,7 @@ class _Search:
                 order = self._ranked(self._good(plan.last))[2]
                 return self._repeated(order[: plan.keep], plan.last)
             self._look_deeper()
-            if self._room() < plan.last or self.probes.spent == before:
+            if self._room_for_rounds() < plan.last or self.probes.spent == before:
                 break
         return self._refined(seed)
 
@@ -785,7 +786,7 @@ class _Search:
     def _begin(self, rates: list[int]) -> None:
         """Make the first steps with these rates, as many of them as may be."""
         plan = self.plan
-        most = self.probes.spent + AT_FIRST * self._room()
+        most = self.probes.spent + AT_FIRST * self._room_for_rounds()
         for k in rates:
             if self.probes.spent >= most:
                 break
@@ -794,7 +795,7 @@ class _Search:
     def _follow_the_better(self) -> None:
         """Go twice as far each time with the better half of the rates, or with as many of them as may be."""
         plan = self.plan
-        steps, room = plan.first, (1 - FOR_REFINING) * self._room()
+        steps, room = plan.first, (1 - FOR_LATER) * self._room_for_rounds()
         while steps < plan.last:
             good = {k: probe.until(steps) for k, probe in self._good(steps).items()}
             lowest, _, order = self._ranked(good)
@@ -819,7 +820,7 @@ class _Search:
         if good[best].steps < plan.last or not self._is_stuck(good[best]):
             return
         for k in range(best - plan.apart, best - DEEPER * plan.apart - 1, -plan.apart):
-            if self._room() < plan.last:
+            if self._room_for_rounds() < plan.last:
                 break
             self.run(k, plan.last)
 
@@ -841,15 +842,21 @@ class _Search:
                 raise NoRateError("every rate that was tried diverges; see koubai.check_gradient for the gradient")
             self.run(k, steps)
 
-    def _room(self) -> float:
-        """Return the evaluations that may still be made: a share of what 60 runs would take, as far as that is known.
+    def _room_for_rounds(self) -> float:
+        """Return the evaluations that may still be made before the neighbours of the best rate are followed."""
+        most, fewest = self._most()
+        return most - NEIGHBOURS * min(self.plan.last, self.plan.slack * fewest + 1) - self.probes.spent
 
-        These are three for each half-decade from some decades below the best rate on, each up to the target. One that
+    def _most(self) -> tuple[float, float]:
+        """Return the evaluations that all may take, a share of what 60 runs would take, as far as that is known; and
+        the fewest updates to the target.
+
+        The 60 are three for each half-decade from some decades below the best rate on, each up to the target. One that
         has not come to the target is as much slower than the best as its rate is smaller, if it still falls.
         """
-        plan, probes = self.plan, self.probes
+        plan = self.plan
         if plan.repeats > 1:
-            return math.inf  # mini-batches have short descents
+            return math.inf, plan.last  # mini-batches have short descents
         good = self._good()
         self.fb = min(self._lowest(probe) for probe in good.values())
         times = {k: self._first(probe.fun, plan.target) for k, probe in good.items()}
@@ -870,13 +877,13 @@ class _Search:
 
         half_decades = range(best - BELOW * PER_DECADE, max(self.tried) + 1, plan.apart)
         runs = 3 * sum(min(cost(k), plan.last) for k in half_decades[:20])
-        return min(plan.share * runs, LONG * plan.last) - probes.spent
+        return min(plan.share * runs, LONG * plan.last), times[best]
 
     def _refined(self, seed: int) -> int:
         """Return the best rate after a look at those that the halving left behind: its neighbours, and the largest one
         below the stability bound, which is slow at first and gets furthest along a narrow valley.
         """
-        plan, most = self.plan, self.probes.spent + self._room()
+        plan, most = self.plan, self._most()[0]
 
         def follow(k: int, steps: int) -> None:
             if self.probes.spent + steps <= most:
