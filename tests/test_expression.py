@@ -455,13 +455,13 @@ def test_the_watch_would_see_code_run():
 
 
 def test_threads_that_parse_at_once_do_not_disturb_each_other():
-    """Python before 3.11.8 counts the depth of all threads' trees together: it let a switch between them be an error."""
+    """Python before 3.11.8 counts the depth of all threads' trees together, and takes a switch for an error."""
     refused, before = [], gc.get_threshold()
 
     def work(k):
         for n in range(100):
             try:
-                kb.parse("+".join(f"sin(x*{k}.{n})**{j}" for j in range(1, 8)))
+                parse("+".join(f"sin(x*{k}.{n})**{j}" for j in range(1, 8)))
             except BaseException as error:
                 refused.append(error)
 
