@@ -408,8 +408,7 @@ class Paths:
             return None
         there = path.there
         if there is None or there[0] is not checked:
-            answer = None if path.program.executor == "floats" else path.by_table(args)
-            if answer is None and (answer := path.fast_call(args)) is None:
+            if (answer := path.fast_call(args)) is None:
                 return None
             path.there = there = checked, answer[0], answer[1].copy()
         elif not path.same():

@@ -324,8 +324,8 @@ def _scalar_code(op: Op, floats: bool) -> tuple[int | None, int]:
     return code, data
 
 
-def _called(place: int) -> Any:
-    return ctypes.CFUNCTYPE(ctypes.c_bool, *[ctypes.c_void_p] * 4)(place)
+def _called(name: str) -> Any:
+    return _loaded().function(name, ctypes.c_bool, *[ctypes.c_void_p] * 4)
 
 
 @functools.cache
@@ -962,7 +962,7 @@ class Replay(_Table):
             [address(self.table), len(self.table), *map(address, (self.x, self.g, self.fun)), self.x.nbytes], np.int64
         )
         self.address, self.place = _loaded().address("replay"), address(self.context)
-        self._call = _called(self.address)
+        self._call = _called("replay")
 
     def __call__(self, x: Any) -> tuple[float, Any] | None:
         """Return f and its gradient, or None."""
@@ -1004,7 +1004,7 @@ class Columns(_Table):
         rest = [self.x.nbytes, self.r.nbytes, address(self.later), len(self.later), address(self.direction)]
         self.context = np.array([*tables, *rest], np.int64)
         self.address, self.place = _loaded().address("columns"), address(self.context)
-        self._call = _called(self.address)
+        self._call = _called("columns")
         self._spare = np.zeros(self.x.size), np.zeros(shape), np.zeros((self.x.size, *shape))
         self._places = [address(array) for array in self._spare]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.text import Text
@@ -127,13 +128,13 @@ def surface(
         place: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.02)} if has_layout else {"loc": "upper left"}
         drawn.legend(**place, fontsize="small")
     find_fonts((text for text in drawn.findobj(Text) if isinstance(text, Text)), tell=True)
-    if ax is None:
+    if ax is None and matplotlib.__version_info__ < (3, 11):
         _measure(drawn)
     return drawn  # type: ignore[no-any-return]
 
 
 def _measure(drawn: Any) -> None:
-    """Draw the picture once without a layout: before matplotlib 3.11 layouts must know where axes are drawn."""
+    """Draw the picture once without a layout: before 3.11 matplotlib's layouts must know where axes are drawn."""
     figure = drawn.get_figure()
     layout = figure.get_layout_engine()
     figure.set_layout_engine("none")
