@@ -89,7 +89,7 @@ def compiled_descent(f: Callable[[Any], Any], x0: np.ndarray, optimizer: Any, st
     segment = CompiledLoops.of(descent, path).segment(descent, path)
     code = Descent(segment.graphs, segment.loops.tolerances)
     end, mask, rows = descent.recorder.reserve(0, steps)
-    segment._load(end, np.array([descent.lr]), rows, mask)
+    segment._load(end, float(descent.lr), rows, mask)
     changed = segment.memory.x, segment.memory.g, segment.memory.numbers, segment.memory.counts
     at_start = [part.copy() for part in changed]
 
