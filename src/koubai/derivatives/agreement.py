@@ -32,6 +32,7 @@ from koubai.derivatives.differences import Box, into, one_vector
 from koubai.errors import FunctionError, GradientError, TraceError, quiet
 from koubai.execute.memory import MemoryPlan, sweep
 from koubai.graph.graph import Graph, Guard, Node
+from koubai.graph.ops import OPS
 
 __all__ = ["check_bend", "cross_check", "directions_of", "refuse_random"]
 
@@ -55,6 +56,7 @@ _EPS = {np.dtype(d): float(np.finfo(d).eps) for d in (np.float16, np.float32, np
 _TINY, _TINY_FLOAT32 = (float(np.finfo(d).tiny) for d in (np.float64, np.float32))
 _FEW = 64  # elements of a node whose slopes are found together with those of others like it
 _JUMPING = frozenset(("remainder", "fmod"))  # primitives with a derivative that jump
+_SMOOTH = {OPS[name] for name in ("add", "subtract", "multiply", "divide", "negative")}
 
 
 def cross_check(
@@ -469,6 +471,9 @@ def _looks(graph: Graph, active: Sequence[int]) -> _Looks:
         depends[graph.inputs[k]] = carries[graph.inputs[k]] = True
     found = []  # steps, among them those that lead to guards only
     for i, (op, inputs, _, _, dtype, _) in enumerate(nodes):
+        if op in _SMOOTH and dtype is not None and dtype.kind == "f" and (carries[inputs[0]] or carries[inputs[-1]]):
+            depends[i] = carries[i] = True  # what follows comes to this
+            continue
         for k, j in enumerate(inputs):
             if depends[j]:
                 depends[i] = True

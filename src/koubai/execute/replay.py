@@ -74,6 +74,7 @@ _TYPES = {
 # those of Python's functions that only call the C library
 _LIBM = re.compile(r"math\.(exp|sin|cos|tan|tanh|sinh|cosh|asin|acos|atan|log)\(\{0\}\)")
 _FLOAT, _BOOL = np.dtype(np.float64), np.dtype(np.bool_)
+_OF_NUMBERS = {((), form) for form in (_FLOAT, float, int)}  # the forms of a float64 by itself
 # what a context holds, word for word
 _OF_F = "table count own_x own_g own_f bytes"
 _OF_COLUMNS = "table count own_x own_r own_column bytes length later later_count direction"
@@ -254,17 +255,28 @@ def _shown(array: Any, index: Any) -> Any:
     return array[where if any(item is Ellipsis for item in where) else (*where, ...)]
 
 
-def _twins(nodes: Sequence[Node], others: Sequence[Node]) -> dict[int, int]:
-    """Return which of the first nodes are those of another graph under other numbers, without some."""
-    twins: dict[int, int] = {}
+def _twins(nodes: Sequence[Node], others: Sequence[Node]) -> list[int]:
+    """Return which of the first nodes are those of another graph under other numbers, without some: for each its
+    number there, as far as there is one.
+    """
+    twins: list[int] = []
     k, count = 0, len(others)
-    for i, (op, used, params, *_) in enumerate(nodes):
-        theirs = tuple([twins.get(j, -1) for j in used])
-        while k < count and not (others[k][0] is op and others[k][2] is params and others[k][1] == theirs):
-            k += 1
-        if k == count:
+    for node in nodes:
+        op, used, params = node[0], node[1], node[2]
+        if used and max(used) >= len(twins):
             break
-        twins[i] = k
+        if len(used) == 2:  # as most have
+            theirs: tuple[int, ...] = (twins[used[0]], twins[used[1]])
+        else:
+            theirs = tuple([twins[j] for j in used])
+        while k < count:
+            other = others[k]
+            if other[0] is op and other[2] is params and other[1] == theirs:
+                break
+            k += 1
+        else:
+            break
+        twins.append(k)
         k += 1
     return twins
 
@@ -281,17 +293,16 @@ def _work(rows: Sequence[Any]) -> int:
     )
 
 
-def _runs(nodes: Sequence[Node], simple: Mapping[Op, int], first: int) -> dict[int, int]:
+def _runs(graph: Graph, simple: Mapping[Op, int], first: int) -> dict[int, int]:
     """Return where many nodes follow each other that are ``simple`` arithmetic of numbers, and where these end."""
-    number, runs, start = bytearray(len(nodes)), {}, -1  # number: whether each node is a float64 by itself
-    for i, (op, used, params, shape, dtype, _) in enumerate(nodes):
-        plain = False
-        if not shape and (dtype is _FLOAT or (dtype is None and type(params["value"]) in (float, int))):
-            number[i] = 1
-            plain = i >= first and op in simple and number[used[0]] == number[used[-1]] == 1
-        if plain and start < 0:
-            start = i
-        elif not plain and start >= 0:
+    nodes, runs, start = graph.nodes, dict[int, int](), -1
+    number = list(map(_OF_NUMBERS.__contains__, graph.forms))
+    for i in range(first, len(nodes)):
+        node = nodes[i]
+        if node[0] in simple and number[i] and number[(used := node[1])[0]] and number[used[-1]]:
+            if start < 0:
+                start = i
+        elif start >= 0:
             if i - start >= LONG:
                 runs[start] = i
             start = -1
@@ -391,13 +402,12 @@ class _Table:
         nodes = graph.nodes
         if len(nodes) > ROWS_A_NODE * self.most:
             raise _TooLongError
-        twins: dict[int, int] = {}
+        twins: list[int] = []
         if self.filled is not None and self.filled[1] is self.floats:
             twins = _twins(nodes, self.filled[0].nodes)
-        before, known_before = self.values, self.known
+        values: list[Any] = [self.values[twin] for twin in twins]
+        known = {i: self.known[twin] for i, twin in enumerate(twins) if twin in self.known}
         self.graph, self.filled = graph, (graph, self.floats)
-        values: list[Any] = []
-        known: dict[int, Any] = {}
         self.values, self.known = values, known
         self._more_numbers(len(nodes))
         free = self.free
@@ -410,12 +420,13 @@ class _Table:
         checks: dict[int, list[Any]] = {}
         for guard in graph.guards:
             checks.setdefault(guard.node, []).append(guard)
-        runs = {} if len(nodes) < MANY or checks else _runs(nodes, simple, len(twins))
+        runs = {} if len(nodes) < MANY or checks else _runs(graph, simple, len(twins))
         with np.errstate(all="ignore"):
             end = 0  # of what is done at once
-            for i, node in enumerate(nodes):
+            for i in range(len(twins), len(nodes)):
                 if i < end:
                     continue
+                node = nodes[i]
                 if i in runs:
                     end = runs[i]
                     self._at_once(range(i, end), simple, waits if late else None, later)
@@ -426,7 +437,7 @@ class _Table:
                         if waits[j]:
                             waits[i] = 1
                     rows = self.rows = later if waits[i] else first
-                if len(used) == 2 and not shape and dtype is _FLOAT and op in simple and i not in twins:
+                if len(used) == 2 and not shape and dtype is _FLOAT and op in simple:
                     j, k = used
                     a, b = values[j], values[k]
                     if type(a) is int and type(b) is int and not (j in known and k in known) and not checks:
@@ -435,11 +446,6 @@ class _Table:
                         values.append(out)
                         continue
                 operands = [values[j] for j in used]
-                if (twin := twins.get(i)) is not None:
-                    values.append(before[twin])
-                    if twin in known_before:
-                        known[i] = known_before[twin]
-                    continue
                 if op is INPUT:
                     if dtype != _FLOAT:
                         raise Unsuitable(f"an argument of {dtype}")

@@ -21,6 +21,7 @@ from koubai.graph.graph import CONSTANT, INPUT, Graph, Node
 from koubai.graph.ops import OPS, Shape, zeros
 from koubai.graph.repeats import Forwards
 from koubai.graph.reverse import load, pullback
+from koubai.graph.simplify import difference
 from koubai.graph.traced import Traced, current_node, new_traced, record
 from koubai.graph.tracer import Trace, uncollected
 from koubai.graph.user_code import Where
@@ -114,6 +115,9 @@ def _parts(trace: Trace, node: Node, i: int, along: Sequence[Any], value: Callab
         return [record(op, [*operands[:k], t, *operands[k + 1 :]], params) for k, t in moving]
     if not moving:
         return []
+    if op is _SUBTRACT and len(moving) == 2 and all(t.shape == node.shape and t.dtype == node.dtype for _, t in moving):
+        if (found := difference(trace, *[current_node(t) for _, t in moving])) is not None:
+            return [new_traced(trace, found, None, *trace.forms[found])]
     if op.elementwise:
         y = value(i)
         rules = [(op.rule(k), t) for k, t in moving]
@@ -154,4 +158,6 @@ def _still(tangent: Any, shape: Shape, dtype: Any) -> Any:
     return zeros(tangent, shape, dtype) if shape else dtype.type(0)
 
 
-_ADD, _BROADCAST, _REAL, _ZEROS = (OPS[name] for name in ("add", "broadcast_to", "real", "zeros"))
+_ADD, _BROADCAST, _REAL, _SUBTRACT, _ZEROS = (
+    OPS[name] for name in ("add", "broadcast_to", "real", "subtract", "zeros")
+)

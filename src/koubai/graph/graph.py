@@ -83,6 +83,7 @@ class Node(NamedTuple):
 
 
 _make = tuple.__new__
+_BLOCK = 4096  # nodes that are renumbered before the old ones are let go of
 new_node: Callable[[Any], Node] = functools.partial(tuple.__new__, Node)  # Node's own constructor takes twice as long
 
 
@@ -219,27 +220,27 @@ class Graph:
         if known is not None and known.nodes is nodes:
             forms = list(itertools.compress(known.forms, needed))
             ends = not isinstance(known, Graph) and not known.concrete
-        new = list(range(first))  # what stands before the first dead node stays
-        kept = list(nodes[:first])
-        place = new.__getitem__
-        for i in range(first, len(nodes)):
-            if needed[i]:
-                op, used, params, shape, dtype, where = node = nodes[i]
-                if len(used) == 2:  # as most have
-                    j, k = used
-                    if not (0 <= j < i and 0 <= k < i):
-                        raise _disorder(i, op, used)
-                    node = _make(Node, (op, (new[j], new[k]), params, shape, dtype, where))
-                elif used:
-                    if min(used) < 0 or max(used) >= i:
-                        raise _disorder(i, op, used)
-                    node = _make(Node, (op, tuple(map(place, used)), params, shape, dtype, where))
-                new.append(len(kept))
-                kept.append(node)
-            else:
-                new.append(len(kept))
+        if not forms:  # a trace's nodes are in order
+            for i, (op, used, *_) in enumerate(nodes):
+                if needed[i] and used and not 0 <= min(used) <= max(used) < i:
+                    raise _disorder(i, op, used)
+        new = list(itertools.accumulate(needed, initial=0))  # of each node that is needed, its place
+        kept = list(nodes[:first])  # what stands before the first dead node stays
+        for start in range(first, len(nodes), _BLOCK):
+            end = min(start + _BLOCK, len(nodes))
+            kept += [
+                _make(
+                    Node,
+                    (
+                        op,
+                        (new[used[0]], new[used[1]]) if len(used) == 2 else tuple([new[j] for j in used]),
+                        params, shape, dtype, where,
+                    ),
+                )
+                for op, used, params, shape, dtype, where in itertools.compress(nodes[start:end], needed[start:end])
+            ]  # fmt: skip
             if ends:
-                nodes[i] = None  # type: ignore[index]
+                nodes[start:end] = [None] * (end - start)  # type: ignore[index]
         return cls(
             kept,
             [new[i] for i in inputs],

@@ -9,6 +9,7 @@ or an index makes into NaN: a *careful* reversal keeps such zeros (`koubai.graph
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -242,11 +243,25 @@ class _Calls(defaultdict[Op, dict[Any, int]]):
         super().__init__(dict)
         self.nodes = nodes
 
+    @functools.cached_property
+    def places(self) -> dict[Op, list[int]]:
+        """Where the nodes of each primitive are."""
+        places: dict[Op, list[int]] = {}
+        for i, node in enumerate(self.nodes):
+            op = node[0]
+            if op in places:
+                places[op].append(i)
+            else:
+                places[op] = [i]
+        return places
+
     def __missing__(self, op: Op) -> dict[Any, int]:
         found = self[op] = {}
-        for i, (other, inputs, params, *_) in enumerate(self.nodes if op not in LEAVES else ()):
-            if other is op:
-                found[(inputs, *params.values()) if params else inputs] = i
+        nodes = self.nodes
+        for i in self.places.get(op, ()) if op not in LEAVES else ():
+            node = nodes[i]
+            params = node[2]
+            found[(node[1], *params.values()) if params else node[1]] = i
         return found
 
 

@@ -18,7 +18,7 @@ from koubai.graph.ops import OPS, Op
 if TYPE_CHECKING:
     from koubai.graph.tracer import Trace
 
-__all__ = ["SIMPLIFY", "simplify_elementwise"]
+__all__ = ["SIMPLIFY", "difference", "simplify_elementwise"]
 
 
 def simplify_elementwise(trace: Trace, op: Op, nodes: list[int], params: dict[str, Any]) -> int | None:
@@ -99,6 +99,14 @@ def _simplify_sum_of_two(trace: Trace, op: Op, nodes: list[int], params: dict[st
     if at[j][0] is _NEGATIVE:
         return trace.derive(_SUBTRACT, [i, at[j].inputs[0]], _NONE)
     return simplify_elementwise(trace, op, nodes, params)
+
+
+def difference(trace: Trace, i: int, j: int) -> int | None:
+    """Return the node of what ``i + (-j)`` is simplified to, where that is i - j: then -j needs no node."""
+    at = trace.nodes
+    if at[i].op is _NEGATIVE or at[j].op in (_NEGATIVE, _BROADCAST, CONSTANT) or _scaled(trace, j) is not None:
+        return None
+    return trace.derive(_SUBTRACT, [i, j], _NONE)
 
 
 def _simplify_reduction(trace: Trace, op: Op, nodes: list[int], params: dict[str, Any]) -> int | None:
