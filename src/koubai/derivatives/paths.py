@@ -22,7 +22,7 @@ from koubai.graph.call import Leaf, Leaves, Recorded, record_call, replay
 from koubai.graph.graph import CAPTURED, LEAVES, Graph, run_nodes
 from koubai.graph.ops import apply
 from koubai.graph.traced import Traced, current_node, new_traced
-from koubai.graph.tracer import Trace, current_trace
+from koubai.graph.tracer import Trace, current_trace, seldom_collected
 from koubai.log import debug
 from koubai.parameters import as_scalar
 
@@ -295,7 +295,7 @@ class Paths:
                         self._first(known, path)
                     break
         else:
-            with self._lock:
+            with self._lock, seldom_collected:  # what is made of f is no garbage
                 path = self._traced(leaves)
                 results, sentence = path.take_results(leaves), ""
                 if results is None:

@@ -23,6 +23,7 @@ from koubai.descent.objective import Objective
 from koubai.descent.optimizers import AUTO_RATE, LBFGS, SGD, Adam, LevenbergMarquardt, Optimizer, Rate, resolve
 from koubai.descent.stopping import Point
 from koubai.errors import GradientError, InputError, TraceError
+from koubai.graph.tracer import seldom_collected
 
 __all__ = ["AUTO", "choose", "found_for_descent", "found_for_training", "named"]
 
@@ -106,7 +107,8 @@ def choose(objective: Objective, point: Point) -> tuple[Optimizer, str]:
         return LBFGS(), f"f is traced again at each point: {reason}"
     found = path.specializations.get(choose)
     if found is None or found[0] is not path.checked:  # else an earlier descent has chosen for the same numbers
-        kind, why = _by_squares(objective, point, path)
+        with seldom_collected:
+            kind, why = _by_squares(objective, point, path)
         found = path.specializations[choose] = path.checked, kind, why
     return found[1](), found[2]
 

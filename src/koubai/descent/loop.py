@@ -20,7 +20,6 @@ from koubai.descent.spec import read
 from koubai.descent.steppers import PythonStepper
 from koubai.descent.stopping import Point, Verdict
 from koubai.errors import InputError, Interrupted, UnknownNameError, quiet
-from koubai.graph.tracer import seldom_collected
 from koubai.messages import worded
 from koubai.parameters import Parameters
 
@@ -356,8 +355,7 @@ def points(own: RuleStepper, many: bool = False) -> Iterator[Point]:
     """Run a descent to its verdict; yield every good point of it, or, with ``many``, only some of them."""
     descent = own.descent
     if not descent.recorder.count:
-        with seldom_collected:  # what is made of f is no garbage
-            own.begin()
+        own.begin()
         yield descent.point
     if descent.verdict is not None:
         return

@@ -458,17 +458,33 @@ class Stopping:
         if point.fun - self.start.fun > RISEN * (abs(self.start.fun) or 1.0):
             what = worded("{what}, and the step limit {limit} came", what=self._rose(point), limit=self.max_steps)
             return Verdict(Status.diverged, what)
-        text = worded(
-            "the step limit {limit} came first: largest |gradient| {g:.3g}", limit=self.max_steps, g=point.grad_norm
-        )
-        if self.gtol is None and not point.grad_norm > GTOL:
-            text = worded("{text}, and f still falls in its own units", text=text)
-        elif self.gtol is None:
-            text = worded("{text} > {gtol:g}", text=text, gtol=GTOL)
-        elif self.gtol and point.grad_norm > self.gtol:
-            text = worded("{text} > gtol {gtol:g}", text=text, gtol=self.gtol)
-        elif self.gtol:
-            text = worded("{text}, gtol {gtol:g}", text=text, gtol=self.gtol)
+        came, g, gtol = self.max_steps, point.grad_norm, self.gtol
+        if gtol is None and not g > GTOL:
+            text = worded(
+                "the step limit {limit} came first: largest |gradient| {g:.3g}, and f still falls in its own units",
+                limit=came,
+                g=g,
+            )
+        elif gtol is None:
+            text = worded(
+                "the step limit {limit} came first: largest |gradient| {g:.3g} > {gtol:g}", limit=came, g=g, gtol=GTOL
+            )
+        elif gtol and g > gtol:
+            text = worded(
+                "the step limit {limit} came first: largest |gradient| {g:.3g} > gtol {gtol:g}",
+                limit=came,
+                g=g,
+                gtol=gtol,
+            )
+        elif gtol:
+            text = worded(
+                "the step limit {limit} came first: largest |gradient| {g:.3g}, gtol {gtol:g}",
+                limit=came,
+                g=g,
+                gtol=gtol,
+            )
+        else:
+            text = worded("the step limit {limit} came first: largest |gradient| {g:.3g}", limit=came, g=g)
         return Verdict(Status.max_steps, text)
 
 
