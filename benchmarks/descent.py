@@ -279,6 +279,7 @@ def fits() -> Iterator[Row]:
                 fresh = types.FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
                 gc.collect()
                 cold[own].append(clocked(partial(kb.minimize, fresh, x0, optimizer))[0][1])
+                gc.collect()  # which goes through all of the memory: both begin with the caches as it leaves them
                 cold[theirs].append(clocked(partial(scipy.optimize.minimize, f, x0, method="L-BFGS-B"))[0][1])
             yield Row.of(f"fits by {by}, cold, SciPy's own differences", name, cold, [theirs], 1.0, note)
 

@@ -67,7 +67,7 @@ def pushforward(graph: Graph, wrt: Sequence[int]) -> Graph:
         trace.inputs.append(trace.append(INPUT, {"name": f"d{k}"}, shape, dtype, 0))
         tangents[i] = new_traced(trace, trace.inputs[-1], None, shape, dtype)
     with np.errstate(all="ignore"):
-        turns = Forwards(trace, nodes, carries, tangents)
+        turns = Forwards(trace, nodes, carries, tangents, graph.outputs)
         i = -1
         while (i := turns.at(i + 1) if i + 1 == turns.watch else i + 1) < len(nodes):
             node = nodes[i]
@@ -115,8 +115,9 @@ def _parts(trace: Trace, node: Node, i: int, along: Sequence[Any], value: Callab
         return [record(op, [*operands[:k], t, *operands[k + 1 :]], params) for k, t in moving]
     if not moving:
         return []
-    if op is _SUBTRACT and len(moving) == 2 and all(t.shape == node.shape and t.dtype == node.dtype for _, t in moving):
-        if (found := difference(trace, *[current_node(t) for _, t in moving])) is not None:
+    if op is _SUBTRACT and len(moving) == 2 and all((t.shape, t.dtype) == (node.shape, node.dtype) for _, t in moving):
+        found = difference(trace, *[current_node(t) for _, t in moving])
+        if found is not None:
             return [new_traced(trace, found, None, *trace.forms[found])]
     if op.elementwise:
         y = value(i)

@@ -246,7 +246,7 @@ class Graph:
             [new[i] for i in inputs],
             [new[i] for i in outputs],
             [guard._replace(node=new[guard.node]) for guard in guards],
-            [kink._replace(node=new[kink.node] if needed[kink.node] else -1) for kink in kinks],
+            [kink._replace(node=new[k] if (k := kink.node) >= 0 and needed[k] else -1) for kink in kinks],
             name,
             known,
             forms,

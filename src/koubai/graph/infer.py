@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from koubai.graph.ops import Op, Shape
+from koubai.graph.ops import OPS, Op, Shape
 
 if TYPE_CHECKING:
     from koubai.graph.graph import Node
 
 __all__ = [
+    "NUMBER",
     "infer_shape_dtype",
 ]
+
+NUMBER: tuple[Shape, np.dtype[Any]] = (), np.dtype(np.float64)  # the form of one, as far as it can be this object
 
 
 # --- shapes and dtypes without numbers
@@ -51,15 +54,22 @@ def infer_shape_dtype(
     elif len(inputs) == 1:
         question = (op, forms[inputs[0]], *params.values()) if params else (op, forms[inputs[0]])
     elif len(inputs) == 2 and not params:
-        question = op, forms[inputs[0]], forms[inputs[1]]
+        a, b = inputs
+        if forms[a] is NUMBER and forms[b] is NUMBER and op in _ARITHMETIC:  # as most nodes of a loop over numbers
+            return NUMBER
+        question = op, forms[a], forms[b]
     else:
         question = (op, *map(forms.__getitem__, inputs), *params.values())
     found = _inferred.get(question)
     if found is None:
         if len(_inferred) >= _INFERRED:
             _inferred.clear()
-        found = _inferred[question] = _worked_out(op, [nodes[j] for j in inputs], params)
+        found = _worked_out(op, [nodes[j] for j in inputs], params)
+        found = _inferred[question] = NUMBER if found == NUMBER else found
     return found
+
+
+_ARITHMETIC = {OPS[name] for name in ("add", "subtract", "multiply", "divide")}
 
 
 def _worked_out(op: Op, operands: Sequence[Node], params: dict[str, Any]) -> tuple[Shape, np.dtype[Any]]:

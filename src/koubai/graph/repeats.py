@@ -286,12 +286,18 @@ class Backwards(_Turns):
 class Forwards(_Turns):
     """Repeats what forward mode makes of the turns of a graph's loops.
 
-    tangents: of the nodes so far; the caller adds to them as it goes.
+    tangents: of the nodes so far; the caller adds to them as it goes. outputs: nodes whose tangents are wanted.
     """
 
     def __init__(
-        self, trace: Trace, nodes: Sequence[Node], carries: Sequence[bool], tangents: dict[int, Traced]
+        self,
+        trace: Trace,
+        nodes: Sequence[Node],
+        carries: Sequence[bool],
+        tangents: dict[int, Traced],
+        outputs: Sequence[int],
     ) -> None:
+        self.outputs = outputs
         super().__init__(trace, nodes, _stretches(nodes, carries), tangents)
 
     def _begin(self) -> int:
@@ -329,7 +335,9 @@ class Forwards(_Turns):
             if last:
                 moves.append((j, last[0], steps.pop()))
         self._write(count, period)
-        for k in range(1, count + 1):
-            for j, node, step in moves:
-                tangents[j + k * period] = self._shown(node + k * step)
+        read = {*self.outputs}.union(*[node[1] for node in nodes[i + count * period :]])
+        for j, node, step in moves:
+            for k in range(1, count + 1):
+                if j + k * period in read:
+                    tangents[j + k * period] = self._shown(node + k * step)
         return True

@@ -22,6 +22,7 @@ import numpy as np
 
 from koubai.errors import CompileError, TraceError
 from koubai.graph.graph import CONSTANT, Kink, Node
+from koubai.graph.infer import NUMBER
 from koubai.graph.ops import ON_NUMBERS, OPS, UFUNCS, Index, Op, Shape
 from koubai.graph.user_code import number_taken, untraceable
 
@@ -113,14 +114,14 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
     try:
         if params:
             value = op.call(*values, **params)
-        elif (operate := ON_NUMBERS.get(op)) is not None and _NUMBERS.issuperset(map(type, values)):
-            value = operate(*values)
+        elif type(values[0]) in _NUMBERS and type(values[-1]) in _NUMBERS:  # no such row has more than two operands
+            value = ON_NUMBERS.get(op, op.call)(*values)
         else:
             value = op.call(*values)
     except (ArithmeticError, np.linalg.LinAlgError, RuntimeWarning) as error:
         trace.unwatch(f"{op.name} raised {type(error).__name__}")  # the function may catch it: a way without a guard
         raise
-    shape, dtype = form = value.shape, value.dtype
+    shape, dtype = form = NUMBER if type(value) is np.float64 else (value.shape, value.dtype)
     i = trace.emit(op, tuple(nodes), params, form, 4)
     if op.kink is not None and trace.levels[i] == 2 and op.kink(value, *values, **params):
         trace.kinks.append(Kink(i, op.name, trace.nodes[i].where))

@@ -20,7 +20,7 @@ import numpy as np
 
 from koubai.errors import quiet
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, Calls, Graph, Guard, Kink, Node, misfit, new_node
-from koubai.graph.infer import infer_shape_dtype
+from koubai.graph.infer import NUMBER, infer_shape_dtype
 from koubai.graph.ops import Op, Shape
 from koubai.graph.simplify import SIMPLIFY, simplify_elementwise
 from koubai.graph.traced import (
@@ -268,7 +268,9 @@ class Trace:
             return i
         nodes, forms = self.nodes, self.forms
         i = len(nodes)
-        if form is None or op.elementwise or op.shape is not None:
+        if form is NUMBER and op.elementwise:
+            pass  # as all elementwise calls on numbers
+        elif form is None or op.elementwise or op.shape is not None:
             found = infer_shape_dtype(op, forms, nodes, inputs, params)
             if form is not None and found != form:
                 if form[1] == np.object_:
