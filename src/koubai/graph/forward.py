@@ -20,7 +20,7 @@ import numpy as np
 from koubai.graph.graph import CONSTANT, INPUT, Graph, Node
 from koubai.graph.ops import OPS, Shape, zeros
 from koubai.graph.repeats import Forwards
-from koubai.graph.reverse import load, pullback
+from koubai.graph.reverse import carried, load, pullback
 from koubai.graph.simplify import difference
 from koubai.graph.traced import Traced, current_node, new_traced, record
 from koubai.graph.tracer import Trace, uncollected
@@ -50,7 +50,8 @@ def pushforward(graph: Graph, wrt: Sequence[int]) -> Graph:
     trace = Trace(concrete=False, name=graph.name)
     nodes = graph.nodes
     targets = [graph.inputs[k] for k in wrt]
-    carries = load(trace, graph, targets)
+    load(trace, graph)
+    carries = carried(graph, targets)
     values: list[Any] = [None] * len(nodes)  # what the rules see of each node, made when the first one looks
 
     def value(j: int) -> Any:

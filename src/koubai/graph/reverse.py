@@ -77,7 +77,8 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
     if wrt is None:
         wrt = [k for k, i in enumerate(graph.inputs) if _real(nodes[i].dtype)]
     targets = [graph.inputs[k] for k in wrt]
-    carries = load(trace, graph, targets)
+    load(trace, graph)
+    carries = carried(graph, targets)
     values: list[Any] = [None] * len(nodes)  # what the rules see of each node, made when the first one looks
 
     def value(j: int) -> Any:
@@ -210,8 +211,8 @@ def _real(dtype: np.dtype[Any] | None) -> bool:
     return dtype is not None and dtype.kind in "fc"
 
 
-def load(trace: Trace, graph: Graph, targets: Sequence[int]) -> list[bool]:
-    """Continue ``trace`` where ``graph`` ended, so that the derivative shares its nodes; return what `carried` does."""
+def load(trace: Trace, graph: Graph) -> None:
+    """Continue ``trace`` where ``graph`` ended, so that the derivative shares its nodes."""
     trace.inputs = list(graph.inputs)
     trace.nodes = list(graph.nodes)
     trace.forms = list(graph.forms)
@@ -219,7 +220,6 @@ def load(trace: Trace, graph: Graph, targets: Sequence[int]) -> list[bool]:
         trace.table = graph.table.pop()  # one step, so that no two derivatives take the same
     except IndexError:
         trace.table = _Calls(graph.nodes)
-    return carried(graph, targets)
 
 
 def carried(graph: Graph, targets: Sequence[int]) -> list[bool]:

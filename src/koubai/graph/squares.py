@@ -57,12 +57,12 @@ class _Reader:
 
     def __init__(self, graph: Graph, targets: Sequence[int]) -> None:
         self.graph, self.nodes, self.carries = graph, graph.nodes, carried(graph, targets)
-        self._targets, self._seen = targets, dict[int, Any]()
+        self._seen: dict[int, Any] = {}
 
     @functools.cached_property
     def trace(self) -> Trace:
         trace = Trace(concrete=False, name=self.graph.name)
-        load(trace, self.graph, self._targets)
+        load(trace, self.graph)
         return trace
 
     def value(self, i: int) -> Any:
