@@ -288,7 +288,7 @@ class _Writer:
         self.columns = code.alloca(kind, self.n * self.width, 64)
         self.shapes = [graphs.value.nodes[i].shape for i in graphs.value.inputs]
         self.row = len(batch.invariant) + 1
-        self.rate: Any = None  # of each lane, where each has its own
+        self.rate: Any = None  # of each lane, if each has its own
 
     # -- values in lanes ----------------------------------------------------------------------------------------------
 

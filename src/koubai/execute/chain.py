@@ -35,7 +35,7 @@ def chains(dtypes: set[Any]) -> bool:
 
 
 def place(row: int, operand: int) -> int:
-    """Return the word of a table in which the address of a product's first or second operand stands."""
+    """Return the word of a table in which the address of a product's first or second operand is."""
     return row * WIDTH + POINTERS + operand
 
 
@@ -50,7 +50,7 @@ def entry(kernel: Function, numbers: int) -> Function:
 
 
 def _write_through() -> Function:
-    """through(rows, count): do what the rows say; false where a kernel fails."""
+    """through(rows, count): do what the rows say; false if a kernel fails."""
     code = Function("through", "i1", ["rows", ("i64", "count")], apart=False)
     rows, count = code.arguments
     code.ret(_written(code, rows, count))
@@ -93,7 +93,7 @@ def _product(dtype: Any, *forms: tuple[int, ...]) -> tuple[list[int], list[int]]
 
 class Chain:
     """The rows of a program, in order. rows: the table, once all are added; an operand that lies elsewhere at every
-    call is written there. call(): do what they say; False where an index is none.
+    call is written there. call(): do what they say; False if an index is out of range.
     """
 
     def __init__(self) -> None:
@@ -134,10 +134,10 @@ def _words(count: int) -> Any:
 
 @dataclass(frozen=True)
 class Parts:
-    """A program that is a chain, in parts, for who makes many runs of it in a row.
+    """A program that is a chain, in parts, for a caller that makes many runs of it in a row.
 
     tie, before: called with the arguments of a run; the first has the rows lead to the arrays among them, the second
-    returns the numbers, or None where a guard fails. passed_on: so many arguments, the first ones, are what a run
+    returns the numbers, or None if a guard fails. passed_on: so many arguments, the first ones, are what a run
     returns first. after: called with the results, numbers in the memory ``results``, returns what a run does then.
     quotients: of which result, by which number, each of these is the quotient (None: by none); None if it is not.
     """
@@ -182,7 +182,7 @@ def _write_several(form: _Form) -> Function:
     """several(context, count, huge, start, rise): make so many steps; their number is the last word of the context.
 
     One that is to be looked at is the last: its loss is not finite, or above the start's by more than ``rise``, or
-    g · g is not below ``huge``. Its row is not written. False where a kernel fails.
+    g · g is not below ``huge``. Its row is not written. False if a kernel fails.
     """
     kinds: list[Any] = ["context", ("i64", "count"), ("double", "huge"), ("double", "start"), ("double", "rise")]
     code = Function("several", "i1", kinds, apart=False)
@@ -297,7 +297,7 @@ class Consecutive:
         self, t: int, k: int, order: Any, numbers: Sequence[tuple[Any, ...]], limits: tuple[float, float, float],
         out: Any, mask: int, places: Sequence[int],
     ) -> bool:  # fmt: skip
-        """Make the steps from ``t`` on, the first one from slot ``k``; `made` says how many were. False where an index
+        """Make the steps from ``t`` on, the first one from slot ``k``; `made` says how many were. False if an index
         is none.
 
         order: of the rows, from the first batch on. numbers: of each step. limits: of g · g; the loss at the start, and
@@ -311,7 +311,7 @@ class Consecutive:
 
     @property
     def made(self) -> int:
-        """How many steps the last call has made, or the one under way, if an exception came between."""
+        """The number of steps that the last call has made, or the one under way, if an exception came between."""
         return int(self._words[-1])
 
     def results(self, out: Any) -> Iterator[tuple[Any, ...]]:

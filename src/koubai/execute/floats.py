@@ -40,9 +40,9 @@ OPERATIONS = 200  # beyond these, straight-line NumPy is at least as fast and it
 
 
 def compile_floats(graph: Graph, otherwise: Callable[..., Any]) -> Callable[..., Any] | None:
-    """Return ``run(*inputs)``, or None where the graph is not of this kind.
+    """Return ``run(*inputs)``, or None if the graph is not of this kind.
 
-    run returns the outputs as a tuple, None where a guard fails; ``otherwise(*inputs)`` answers where Python raised.
+    run returns the outputs as a tuple, None if a guard fails; ``otherwise(*inputs)`` answers if Python raised.
     ``run(*inputs, True)`` returns None there too, and where an output (or their sum) is not finite.
     """
     for node in graph.nodes:
@@ -115,7 +115,7 @@ class _Writer:
     ) -> list[Any]:
         """Write the computation out; return the elements of the outputs.
 
-        inputs: the elements of each. refused: the statement where a guard fails. varying: which inputs change with x.
+        inputs: the elements of each. refused: the statement if a guard fails. varying: which inputs change with x.
         """
         graph = self.graph
         place = {i: k for k, i in enumerate(graph.inputs)}
@@ -204,7 +204,7 @@ class _Writer:
         return template
 
     def _joined(self, monoid: Monoid, a: str, b: str) -> str:
-        """Put two results of a reduction together."""
+        """Combine two results of a reduction."""
         op = OPS[monoid.join]
         if op.scalar is not None:
             return self._new(self._known(op.scalar).format(a, b))
@@ -277,7 +277,7 @@ def _literal(value: Any) -> str:
 class FloatsDescent:
     """The loop of one descent in Python, with every number in a local variable: nothing to compile.
 
-    The contract of `koubai.execute.native.Descent`. Raises Unsuitable where the graphs are not of this kind.
+    The contract of `koubai.execute.native.Descent`. Raises Unsuitable if the graphs are not of this kind.
     """
 
     def __init__(self, graphs: DescentGraphs, tolerances: bool) -> None:
@@ -297,51 +297,51 @@ class FloatsDescent:
         exec(compile(self.source, "<koubai: descent>", "exec"), namespace)
         self._descend = namespace["descend"]
 
-    def run(self, leg: SegmentState) -> int:
+    def run(self, segment: SegmentState) -> int:
         """Make steps, and return why no more, as `koubai.execute.native.Descent.run`."""
-        counts, numbers = leg.counts.tolist(), leg.numbers.tolist()
+        counts, numbers = segment.counts.tolist(), segment.numbers.tolist()
         t, end = counts[descents.T], counts[descents.T_END]
-        rates: Iterable[float] = repeat(float(leg.lr[0]), end - t)
+        rates: Iterable[float] = repeat(float(segment.lr[0]), end - t)
         if counts[descents.LR_STRIDE]:
-            rates = leg.lr[: end - t].tolist()
+            rates = segment.lr[: end - t].tolist()
         steps: list[float] = []
         why, state = self._descend(
-            leg.x.tolist(), leg.g.tolist(), leg.state.tolist(), leg.low.tolist(), leg.high.tolist(),
+            segment.x.tolist(), segment.g.tolist(), segment.state.tolist(), segment.low.tolist(), segment.high.tolist(),
             numbers, map(float, range(t + 1, end + 1)), rates, counts[descents.FORCED], steps.extend,
         )  # fmt: skip
-        leg.state[: len(state)] = state
-        leg.counts[descents.ROWS] = 0
+        segment.state[: len(state)] = state
+        segment.counts[descents.ROWS] = 0
         if steps:
             # struct takes a quarter of the time that np.array does
             table = np.frombuffer(struct.pack(f"{len(steps)}d", *steps)).reshape(-1, self._width)
             if not counts[descents.FORCED]:  # such a step is judged in Python
-                self._follow(leg, t, table)
-                self._record(leg, t, table)
+                self._follow(segment, t, table)
+                self._record(segment, t, table)
             n, (fun, norm, *last) = self.graphs.size, table[-1]
-            leg.x[:], leg.g[:] = last[:n], last[n : 2 * n]
-            leg.numbers[descents.FUN], leg.numbers[descents.NORM] = fun, norm
-            leg.counts[descents.T] = t + len(table)
+            segment.x[:], segment.g[:] = last[:n], last[n : 2 * n]
+            segment.numbers[descents.FUN], segment.numbers[descents.NORM] = fun, norm
+            segment.counts[descents.T] = t + len(table)
             if self.graphs.flags:
-                leg.counts[descents.CLIPPED], leg.counts[descents.PROJECTED] = last[2 * n :]
+                segment.counts[descents.CLIPPED], segment.counts[descents.PROJECTED] = last[2 * n :]
         return int(why)
 
-    def _follow(self, leg: SegmentState, t: int, table: Any) -> None:
+    def _follow(self, segment: SegmentState, t: int, table: Any) -> None:
         """Leave the best point of the path."""
-        n, numbers, fun = self.graphs.size, leg.numbers, table[:, 0]
+        n, numbers, fun = self.graphs.size, segment.numbers, table[:, 0]
         best = fun.argmin()
         if fun[best] < numbers[descents.BEST]:
             numbers[descents.BEST], numbers[descents.BEST_NORM] = table[best, :2]
-            leg.best[:], leg.counts[descents.BEST_T] = table[best, 2 : 2 + 2 * n], t + 1 + best
+            segment.best[:], segment.counts[descents.BEST_T] = table[best, 2 : 2 + 2 * n], t + 1 + best
 
-    def _record(self, leg: SegmentState, t: int, table: Any) -> None:
+    def _record(self, segment: SegmentState, t: int, table: Any) -> None:
         """Leave the rows that are due."""
-        n, mask = self.graphs.size, int(leg.counts[descents.MASK])
+        n, mask = self.graphs.size, int(segment.counts[descents.MASK])
         due = table[-(t + 1) & mask :: mask + 1] if mask >= 0 else table[:0]
-        rows = leg.counts[descents.ROWS] = len(due)
+        rows = segment.counts[descents.ROWS] = len(due)
         for name, column in (("fun", due[:, 0]), ("grad_norm", due[:, 1]), ("x", due[:, 2 : 2 + n])):
-            leg.rows[name][:rows] = column
+            segment.rows[name][:rows] = column
         if self.graphs.flags:
-            leg.rows["clipped"][:rows], leg.rows["projected"][:rows] = due[:, -2], due[:, -1]
+            segment.rows["clipped"][:rows], segment.rows["projected"][:rows] = due[:, -2], due[:, -1]
 
     def _text(self, tolerances: bool) -> tuple[str, set[str]]:
         graphs, n = self.graphs, self.graphs.size
@@ -386,14 +386,13 @@ class FloatsDescent:
                 f"if xtol >= 0.0 and moved <= {float(n)} * x_close and {norm} * {norm} * moved <= x_close * turned:",
                 f"    why = {REMARKABLE}; break",
             ]
-        told = [f"float({clipped})", f"float({projected})"] if graphs.flags else []
-        row = ", ".join((new_f, norm, *new_x, *new_g, *told))
+        flags = [f"float({clipped})", f"float({projected})"] if graphs.flags else []
+        row = ", ".join((new_f, norm, *new_x, *new_g, *flags))
         stays = zip((*new_x, *new_g, *new_state, new_f), (*x, *g, *state, "fun"), strict=True)
         changes = [(a, b) for a, b in stays if a != b]
         made = [f"put(({row}))", f"{', '.join(b for _, b in changes)} = {', '.join(a for a, _ in changes)}"]
-        if not {a for a, _ in changes} & {
-            b for _, b in changes
-        }:  # one by one is faster, where the order is all the same
+        overwritten = {a for a, _ in changes} & {b for _, b in changes}
+        if not overwritten:  # one by one is faster, if the order is all the same
             made[1:] = [f"{b} = {a}" for a, b in changes]
         self.exact = update.exact and value.exact and measure.exact
         loop = [*update.lines, *value.lines, *measure.lines, *tests, *made]

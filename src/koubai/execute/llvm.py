@@ -60,8 +60,8 @@ def _function(code: Code, name: str, *values: Value) -> Value:
 def module(*functions: Function, inlined: bool = False) -> str:
     """Return the whole text: functions, those of vectormath that they call, and declarations, each once.
 
-    inlined: whether what they call becomes part of their loops, where its constants stay in registers, as long as there
-    are few calls.
+    inlined: whether what they call becomes part of their loops, in which its constants stay in registers, as long as
+    there are few calls.
     """
     called: set[tuple[str, str, int]] = set()
     declared: set[str] = set()

@@ -3,7 +3,7 @@
 A descent is three graphs, all traced from the text that Python runs too: the value and gradient, the update, and the
 gradient's norm. One step is *remarkable* when a stopping rule might hold after it, a guard fails, or something is not
 finite; the loop then returns *before* that step, and Python makes it in the ordinary way. So the rules for stopping are
-written once, in `koubai.descent.stopping`; what stands here only has to notice early enough.
+written once, in `koubai.descent.stopping`; what is here only has to notice early enough.
 
 Sums follow NumPy's own order (eight running sums, then pairwise), so that arithmetic has NumPy's bits.
 """
@@ -82,7 +82,7 @@ def expand(
 ) -> tuple[list[Any], list[Value]]:
     """Write a graph's computation out, element by element; return its outputs and what its guards ask, as i1.
 
-    inputs: an object array of Values an input. captured: the elements of a captured array, by its node.
+    inputs: an object array of Values for each input. captured: the elements of a captured array, by its node.
     varying: which inputs change with x; what depends on the others alone is a power of the step, say.
     known: the elements of nodes that are computed elsewhere.
     """
@@ -147,7 +147,7 @@ def loop_invariant(graph: Graph, varying: Sequence[bool]) -> list[int]:
 
 
 def depends(graph: Graph, i: int, known: Sequence[int]) -> bool:
-    """Do the graph's outputs, or its guards, depend on node ``i`` otherwise than through the nodes ``known``?"""
+    """Return whether outputs or guards of the graph depend on node ``i`` otherwise than through the nodes ``known``."""
     return bool(_needed(graph, dict.fromkeys(known))[i])
 
 
@@ -163,7 +163,7 @@ def _needed(graph: Graph, known: Mapping[int, Any]) -> bytearray:
     return needed
 
 
-def _node(code: Code, graph: Graph, i: int, operands: list[Any], uniform: bool) -> Any:
+def _node(code: Code, graph: Graph, i: int, operands: list[Any], invariant: bool) -> Any:
     node = graph.nodes[i]
     op, given = node.op, [graph.nodes[j] for j in node.inputs]
     kind = KINDS.get(node.dtype, "") if node.dtype is not None else "double"
@@ -171,7 +171,7 @@ def _node(code: Code, graph: Graph, i: int, operands: list[Any], uniform: bool) 
         result = np.empty(node.shape, object)
         spread: Sequence[Any] = np.broadcast_arrays(*operands) if node.shape else operands
         for at in np.ndindex(*node.shape):
-            result[at] = elementwise(code, node, [part[at] for part in spread], given, uniform)
+            result[at] = elementwise(code, node, [part[at] for part in spread], given, invariant)
         return result
     # whole numbers are shown in another shape, where they are known
     if not kind and not (op.view and op.moves and all(v.kind == "literal" for v in operands[0].ravel())):
@@ -204,7 +204,7 @@ def _node(code: Code, graph: Graph, i: int, operands: list[Any], uniform: bool) 
 
 
 def _side_by_side(shape: tuple[int, ...], axis: tuple[int, ...] | None) -> bool:
-    """Does NumPy add along the last axis of memory, in its pairwise order? Else it adds row upon row."""
+    """Return whether NumPy adds along the last axis of memory, in its pairwise order; else it adds row upon row."""
     return axis is None or len(shape) - 1 in axis
 
 
@@ -241,7 +241,7 @@ def _captured_kind(value: Any) -> str:
 
 
 class Captured:
-    """The arrays of the caller's that a graph reads: they are gathered anew for each run."""
+    """The arrays of the caller's that a graph reads: they are gathered again for each run."""
 
     def __init__(self, graph: Graph) -> None:
         self.nodes = [i for i, node in enumerate(graph.nodes) if node.op is CAPTURED]
@@ -261,7 +261,7 @@ class Captured:
         return read
 
     def gathered(self) -> Any:
-        """Return their numbers in one vector, or None where one is no longer of the form that was traced."""
+        """Return their numbers in one vector, or None if one is no longer of the form that was traced."""
         if not self.arrays:
             return np.zeros(1)
         for array, form in zip(self.arrays, self.forms, strict=True):
@@ -274,10 +274,10 @@ class Captured:
 
 
 class Descent:
-    """The loop of one descent: ``run(leg)`` makes steps until T_END, or until one that is not to be made like that."""
+    """The loop of one descent: ``run(segment)`` makes steps until T_END, or until one that Python has to make."""
 
     def __init__(self, graphs: DescentGraphs, tolerances: bool) -> None:
-        """tolerances: are FTOL and XTOL looked at?"""
+        """tolerances: whether FTOL and XTOL are tested."""
         kind = KINDS.get(graphs.dtype, "")
         if kind not in TAGS:
             raise Unsuitable(f"parameters of {graphs.dtype}")
@@ -297,17 +297,17 @@ class Descent:
             raise
         self._call = self.library.function("descend", ctypes.c_int, ctypes.c_void_p)
 
-    def run(self, leg: SegmentState) -> int:
+    def run(self, segment: SegmentState) -> int:
         """Make steps, and return why no more: REACHED the end, the next is REMARKABLE, or the code is REFUSED for it.
 
-        It is refused where a guard fails, something is not finite, or an array that f reads has changed its form.
+        It is refused if a guard fails, something is not finite, or an array that f reads has changed its form.
         """
         if self.captured.arrays:
             read = self.captured.gathered()
             if read is None:
                 return REFUSED
-            leg.read(read)
-        return self._call(leg.block)  # type: ignore[no-any-return]
+            segment.read(read)
+        return self._call(segment.block)  # type: ignore[no-any-return]
 
 
 def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: bool) -> Function:
@@ -364,9 +364,9 @@ def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: boo
         new_norm = double(measured[0][()])
         new_clipped, new_projected = (code.cast(v[()], BOOL) for v in (measured[1], changed[1]))
 
-        # -- is it to be made?
+        # -- whether it is to be made
         x2, dx2 = squares(new_x), squares(differences(new_x, x))
-        # A norm or a sum is finite only if every part is; where it is not though they are, Python makes the step.
+        # A norm or a sum is finite only if every part is; if it is not though they are, Python makes the step.
         size = abs(added([double(v) for v in new_g], False)) if graphs.bounded else new_norm
         same_path = code.all(asked)
         ordinary = code.all([

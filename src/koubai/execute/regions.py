@@ -694,5 +694,5 @@ def table(*arrays: Any) -> Any:
 
 @functools.lru_cache(64)
 def _pointers(count: int) -> Any:
-    """Return the type of so many pointers; ctypes alone would make it anew for each table, with a cycle to collect."""
+    """Return the type of so many pointers; ctypes alone would make it again for each table, with a cycle to collect."""
     return ctypes.c_void_p * count

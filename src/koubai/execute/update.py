@@ -1,4 +1,4 @@
-"""One update of plain arrays as one pass over workspace: every elementwise rule, fused from the text that NumPy runs.
+"""One update of plain arrays as one pass over memory: every elementwise rule, fused from the text that NumPy runs.
 
 The graph is traced over vectors of one element. What has their shape is computed for each element; what is a single
 number (the powers of the step, a state that all elements share) once, before the loop. All gradients are checked before
