@@ -87,8 +87,8 @@ class _Writer:
         self.functions: set[str] = set()
         self.count = 0
         self.elements: list[Any] = []  # one object array of names (or literals) a node
-        self.varies: list[bool] = []  # does the node depend on an input that varies from step to step?
-        self.exact = True  # does machine code give the same bits?
+        self.varies: list[bool] = []  # whether a node depends on an input that varies from step to step
+        self.exact = True  # whether machine code gives the same bits
 
     def source(self) -> str:
         """Return the function ``run`` of the graph's arguments."""
@@ -289,7 +289,7 @@ class FloatsDescent:
                 if math.prod(node.shape) > ELEMENTS or node.op is CAPTURED or not _real_or_bool(node):
                     raise Unsuitable(f"{node.op.name} of {node.dtype}, shape {node.shape}")
         self.graphs = graphs = graphs.lowered(_has_code)
-        self.exact = False  # has machine code the same bits?
+        self.exact = False  # whether machine code gives the same bits
         self._width = 2 + 2 * graphs.size + 2 * graphs.flags  # of a step in a table
         self.source, functions = self._text(tolerances)
         namespace: dict[str, Any] = {"power": math.pow, "math": math}

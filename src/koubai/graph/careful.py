@@ -26,7 +26,7 @@ _MOVES = (
     *("astype", "real", "imag", "conjugate", "add", "subtract", "negative", "positive"),
 )
 _CHOICES = {"maximum": (0, 1), "fmax": (0, 1), "minimum": (1, 0), "fmin": (1, 0)}
-# operands that do not count where the other one is a constant 0
+# operands that do not count if the other one is a constant 0
 _FACTORS = {"multiply": (0, 1), "power": (0,), **dict.fromkeys(("special.xlogy", "special.xlog1py"), (1,))}
 _PRODUCTS = ("matmul", "einsum")
 _REDUCED = ("prod", "norm", "logsumexp", "max", "min")
@@ -39,7 +39,7 @@ _MATRICES = (
 
 
 def live_seed(g: Any) -> Any:
-    """Return where a cotangent that the caller gives is live: he knows its zeros."""
+    """Return where a cotangent that the caller gives is live: who knows its zeros."""
     return g != 0
 
 

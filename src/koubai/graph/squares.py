@@ -30,8 +30,8 @@ _REARRANGING = ("reshape", "transpose", "getitem", "broadcast_to", "flip", "asty
 class Squares:
     """The squares of which a graph's one output is the sum, but for what does not depend on x.
 
-    active: the positions in ``graph.inputs`` of x. size: how many they are. Raises TraceError where the output is no
-    sum of squares; where a weight read from outside is negative, the residuals are NaN.
+    active: the positions in ``graph.inputs`` of x. size: how many they are. Raises TraceError if the output isn't
+    a sum of squares; if a weight read from outside is negative, the residuals are NaN.
     """
 
     def __init__(self, graph: Graph, active: Sequence[int]) -> None:
@@ -53,7 +53,7 @@ class Squares:
 
 
 class _Reader:
-    """Reads a graph backwards from its output. Most graphs are no sum of squares, which their last nodes tell."""
+    """Reads a graph backwards from its output. Most graphs aren't sums of squares, as their last nodes show."""
 
     def __init__(self, graph: Graph, targets: Sequence[int]) -> None:
         self.graph, self.nodes, self.carries = graph, graph.nodes, carried(graph, targets)
