@@ -25,7 +25,7 @@ def traced(name: str, arguments: Sequence[tuple[str, Any, bool]], body: Callable
     trace.raises = False  # a rule divides by no zero, and a guard on every number would be in the way of machine code
     inputs = []
     for label, value, weak in arguments:
-        given = trace.input(np.array(value)[()], label, level=1)
+        given = trace.input(np.array(value)[()], label, activity=1)
         inputs.append(weaken(given) if weak else given)
     with trace.running():
         results = body(*inputs)

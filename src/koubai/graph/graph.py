@@ -128,10 +128,10 @@ class Graph:
     guards: the looks at values on which the path depends; kinks: the kinks that the traced point sits on.
     """
 
-    __slots__ = ("forms", "guards", "inputs", "kinks", "name", "nodes", "operations", "outputs", "table")
+    __slots__ = ("forms", "guards", "inputs", "kinks", "name", "nodes", "operations", "outputs", "value_numbering")
     forms: tuple[Any, ...]  # (shape, dtype) of each node; of a Python number its type stands for the dtype
     operations: int | None  # elements that it computes, once somebody has counted them
-    table: list[Calls]  # of its nodes, for one derivative to take and go on with; empty where nobody kept it
+    value_numbering: list[Calls]  # of its nodes, for one derivative to take and continue; empty if nobody kept it
 
     def __init__(
         self,
@@ -152,7 +152,7 @@ class Graph:
         self.kinks = tuple(kinks)
         self.name = name if name.isidentifier() and not keyword.iskeyword(name) else "f"
         self.operations = None
-        self.table = []
+        self.value_numbering = []
         self.check(known, forms)
 
     def check(self, known: Graph | Trace | None = None, given: Sequence[Any] = ()) -> None:
@@ -171,10 +171,10 @@ class Graph:
                 del forms[sum(same) :]
             elif len(nodes) == len(known.nodes):
                 if isinstance(known, Graph):
-                    self.table = known.table
+                    self.value_numbering = known.value_numbering
                 else:
-                    self.table = [known.table]
-                    known.table = defaultdict(dict)  # what it records from now on is not in this graph
+                    self.value_numbering = [known.value_numbering]
+                    known.value_numbering = defaultdict(dict)  # what it records from now on is not in this graph
         forms += given[len(forms) :]
         for op, inputs, params, shape, dtype, _ in nodes[len(forms) :]:
             i = len(forms)
@@ -214,7 +214,7 @@ class Graph:
         if first < 0:
             return cls(nodes, inputs, outputs, guards, kinks, name, known)
         if known is not None and not isinstance(known, Graph):
-            known.table = defaultdict(dict)  # its numbers are not the graph's; room for the graph's nodes
+            known.value_numbering = defaultdict(dict)  # its numbers are not the graph's; room for the graph's nodes
         forms: Sequence[Any] = ()
         ends = False  # are the nodes of a trace that ends here? Then they are let go of on the way
         if known is not None and known.nodes is nodes:

@@ -216,9 +216,9 @@ def load(trace: Trace, graph: Graph, targets: Sequence[int]) -> list[bool]:
     trace.nodes = list(graph.nodes)
     trace.forms = list(graph.forms)
     try:
-        trace.table = graph.table.pop()  # one step, so that no two derivatives take the same
+        trace.value_numbering = graph.value_numbering.pop()  # one step, so that no two derivatives take the same
     except IndexError:
-        trace.table = _Calls(graph.nodes)
+        trace.value_numbering = _Calls(graph.nodes)
     return carried(graph, targets)
 
 

@@ -112,7 +112,7 @@ class _NumberType(type):
     def __call__(cls, x: Any = 0.0) -> Any:
         if not holds_traced(x):
             trace = current_trace()
-            if isinstance(x, str) and trace is not None and trace.told:
+            if isinstance(x, str) and trace is not None and trace.written_as_text:
                 raise untraceable("the text of a traced value is turned back into a number", "use the value itself")
             own = type(x).__dict__.get("__float__")
             if (

@@ -122,7 +122,7 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
         raise
     shape, dtype = form = value.shape, value.dtype
     i = trace.emit(op, tuple(nodes), params, form, 4)
-    if op.kink is not None and trace.levels[i] == 2 and op.kink(value, *values, **params):
+    if op.kink is not None and trace.activity[i] == 2 and op.kink(value, *values, **params):
         trace.kinks.append(Kink(i, op.name, trace.nodes[i].where))
     result = new_traced(trace, i, value, shape, dtype)
     if shape and (op.view or op is _GETITEM) and _is_view(value, values[0]):
@@ -138,7 +138,7 @@ def _kept_apart(trace: Trace, op: Op, nodes: Sequence[int], values: Sequence[Any
 
     Beside this point it is not. A number that was kept under x, or beside a copy of x, is so computed anew.
     """
-    active = [trace.levels[i] == 2 for i in nodes]
+    active = [trace.activity[i] == 2 for i in nodes]
     if active[0] == active[1]:
         return None
     same = np.equal(*values)
@@ -326,7 +326,7 @@ class Traced:
         if not trace.closed:
             node = current_node(self)
             trace.guard(node, value)
-            if trace.levels[node] == 2:
+            if trace.activity[node] == 2:
                 trace.unwatch("it takes a traced value as a key")
         return hash(value)
 
@@ -593,7 +593,7 @@ def current_node(x: Traced) -> int:
 
 def is_differentiated(x: Traced) -> bool:
     """Return whether a derivative is lost with the number of a traced value."""
-    return not x._trace.concrete or x._trace.levels[current_node(x)] == 2
+    return not x._trace.concrete or x._trace.activity[current_node(x)] == 2
 
 
 def weaken(x: Traced) -> Traced:
@@ -621,7 +621,7 @@ def concretize(x: Traced, what: str, fix: str) -> Any:
     if not trace.concrete:
         raise CompileError(f"a derivative rule looked at a value: {what}")
     node = current_node(x)
-    if trace.levels[node] == 2:
+    if trace.activity[node] == 2:
         raise number_taken(what, fix)
     value = x._value.copy() if isinstance(x._value, np.ndarray) else x._value
     trace.guard(node, value)
@@ -634,9 +634,9 @@ def number_for_text(x: Traced, rounded: bool = False) -> Any:
     if x._value is not None and not trace.closed:
         node = current_node(x)
         trace.guard(node, np.copy(x._value) if x.shape else x._value)
-        if trace.levels[node] == 2:
+        if trace.activity[node] == 2:
             trace.unwatch("it makes a text of a traced value")
-            trace.told = trace.told or not rounded
+            trace.written_as_text = trace.written_as_text or not rounded
     return x.plain() if trace.concrete else x._value
 
 
