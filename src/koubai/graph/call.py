@@ -190,7 +190,7 @@ def real(value: Any, name: str) -> Any:
 
 
 def argument_names(f: Any, count: int) -> list[str]:
-    """Return the names of the first ``count`` positional arguments, invented where the signature does not tell."""
+    """Return the names of the first ``count`` positional arguments, invented if the signature does not tell."""
     function = getattr(f, "__func__", f)
     code = getattr(function, "__code__", None)
     if code is None:
@@ -237,12 +237,12 @@ def _record_once(
     recorded, values, met = _ran(f, leaves, scalar, writable, aloud)
     if met:  # perhaps what f kept of an earlier call was found again under its x, and is no longer traced
         try:
-            anew, others, _ = _ran(f, leaves, scalar, writable, aloud, apart=True)
+            second, others, _ = _ran(f, leaves, scalar, writable, aloud, apart=True)
         except (Exception, OutsideWrite, _OwnArithmetic):
             return recorded
         pairs = zip(values, others, strict=False)
         if all(np.shape(a) == np.shape(b) and np.allclose(a, b, 1e-12, 0.0, equal_nan=True) for a, b in pairs):
-            return anew
+            return second
     return recorded
 
 
@@ -381,7 +381,7 @@ def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
 
         trace(f, x)(x) == f(x),  trace(f, x).gradient()(x) == (f(x), f'(x))
 
-    The graph holds on the path that these arguments take: its ``guards`` list the looks at values that decided it, its
+    The graph holds on the path that these arguments take: its ``guards`` list the numbers that decided it, its
     ``kinks`` the kinks that the point sits on.
 
     Parameters

@@ -1,6 +1,6 @@
 """Forward mode: a graph becomes the graph of its derivative along a direction.
 
-No primitive has a rule of its own for it. The local derivative of an elementwise primitive is one factor an element,
+No primitive has a rule of its own for it. The local derivative of an elementwise primitive is one factor per element,
 by which its rule multiplies a cotangent, and a tangent just as well. What is linear does to tangents what it does to
 numbers, and what is linear in each of its operands does so with one of them after the other. What is left, such as a
 factorization, is transposed: the rule's product with a cotangent is linear in the cotangent, so that reversing it
@@ -51,7 +51,7 @@ def pushforward(graph: Graph, wrt: Sequence[int]) -> Graph:
     nodes = graph.nodes
     targets = [graph.inputs[k] for k in wrt]
     carries = load(trace, graph, targets)
-    values: list[Any] = [None] * len(nodes)  # what the rules see of each node, made when the first one looks
+    values: list[Any] = [None] * len(nodes)  # what the rules see of each node, made when first read
 
     def value(j: int) -> Any:
         seen = values[j]

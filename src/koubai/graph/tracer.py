@@ -28,9 +28,9 @@ from koubai.graph.traced import (
     current_node,
     is_python_number,
     new_traced,
-    settled,
     strangers,
     trace_of,
+    unwrap_closed,
     value_of,
     weaken,
 )
@@ -305,7 +305,7 @@ class Trace:
     def own(self, value: Any) -> Any:
         """Return ``value``, which is to be written into an array of this trace, as a value of this trace."""
         if type(value) is not Traced or trace_of(value) is self or trace_of(value).closed:
-            return settled(value)
+            return unwrap_closed(value)
         if _active.trace is not self:
             raise strangers()
         return self.adopt(value)
