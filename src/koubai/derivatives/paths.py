@@ -52,7 +52,7 @@ class Path:
     specializations: what others have compiled of it, by their own keys. checked: the cache key for which it was found
     right, the value of f there, and how many evaluations that took; there: that check, and what the path gives for
     these numbers. agrees: whether it was found to agree with f; if f
-    or its derivative is not finite, that can't be told, and the next call checks again. careful: whether zeros are kept
+    or its derivative is not finite, that isn't known, and the next call checks again. careful: whether zeros are kept
     where derivatives are infinite, since the first gradient needed it. depends: whether f depends on what is
     differentiated. last_results: the leaves of a call and what the path gave for them, until `take_results`.
     """
@@ -103,7 +103,7 @@ class Path:
     def renew(self, recorded: Recorded) -> None:
         """Take over a tracing, the first one or another that gave an equal graph."""
         self.recorded, self.same = recorded, recorded.environment.same
-        self.fast_call: Callable[..., Any] | None = None  # the short way in, made by `koubai.derivatives.gradient`
+        self.fast_call: Callable[..., Any] | None = None  # made by `koubai.derivatives.gradient`
         self.captured = [node.params["value"] for node in recorded.graph.nodes if node.op is CAPTURED]
 
     def run(self, leaves: Leaves, *extra: Any) -> tuple[Any, str]:
@@ -125,7 +125,7 @@ class Path:
 
     def by_table(self, args: Sequence[Any]) -> tuple[Any, Any] | None:
         """Return f and its gradient for one array by a table, to the bits of the program, if one is ready and unused;
-        None too where a guard fails, something is not finite, or what f reads has changed.
+        None too if a guard fails, something is not finite, or what f reads has changed.
         """
         if self.single is None or len(args) != 1 or type(args[0]) is not np.ndarray or not is_loaded():
             return None
@@ -521,12 +521,12 @@ class Paths:
         path.depends = cross_check(asked, leaves.values, leaves.active, value, products, self.name, single, whole)
 
     def _plain(self, leaves: Leaves, path: Path) -> Callable[..., float]:
-        """Return f itself; called as its caller would call it, if it may look at NumPy's error settings."""
-        looks = path.recorded.environment.may_look_at_errors
+        """Return f itself; called as its caller would call it, if it may read NumPy's error settings."""
+        reads = path.recorded.environment.may_read_errstate
 
         def f(*values: Any) -> float:
             self.nfev += 1
-            y = called(lambda: self._own(leaves, values)) if looks else self._own(leaves, values)
+            y = called(lambda: self._own(leaves, values)) if reads else self._own(leaves, values)
             return float(as_scalar(y))
 
         return f

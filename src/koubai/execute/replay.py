@@ -50,7 +50,7 @@ ROWS, BYTES = 10_000, 2**22  # of a table, and of the arrays between
 # rows, as a loop over arrays that are not contiguous makes them, pays after so many more.
 ASKED_FOR, MORE = 0, 75
 ROWS_A_NODE, ROWS_BESIDES = 2, 64
-MANY, LONG = 200, 32  # nodes, among which it pays to look for so many whose rows are made at once
+MANY, LONG = 200, 32  # nodes, among which it pays to search for so many whose rows are made at once
 KNOWN_MACHINE = sys.implementation.name == "cpython" and sys.platform != "win32" and sys.maxsize > 2**32
 # The codes of what the machine code itself does to numbers; the last four refuse a result that is not finite, as Python
 # raises there
@@ -310,7 +310,7 @@ def _runs(graph: Graph, simple: Mapping[Op, int], first: int) -> dict[int, int]:
 
 
 def _addresses(array: Any) -> Any:
-    """Return where each element of an array lies."""
+    """Return where each element of an array is."""
     places = np.array(address(array))
     for length, step in zip(array.shape, array.strides, strict=True):
         places = np.add.outer(places, step * np.arange(length))
@@ -362,7 +362,7 @@ def _is_core(op: Op) -> bool:
 
 
 class _At:
-    """An array that lies at an address. (Of ctypes each size would take a type, which is a cycle of references.)"""
+    """An array at an address. (Of ctypes each size would take a type, which is a cycle of references.)"""
 
     __slots__ = ("__array_interface__",)
 
@@ -376,7 +376,7 @@ class _Table:
     A value is the address of a float64 by itself; or, of an array whose elements lie one after the other, its
     (address, shape, size, bytes an element), which are 0 if one number is spread over it; or any other array. A row is
     a tuple of the words that it needs, as `_PACKED` says. floats: have the rows the bits of Python's arithmetic, and
-    not NumPy's? most: rows that there may be. Raises Unsuitable, _TooLongError where there are more rows.
+    not NumPy's? most: rows that there may be. Raises Unsuitable, _TooLongError if there are more rows.
     """
 
     def __init__(self, floats: bool, most: int = ROWS) -> None:
@@ -503,7 +503,7 @@ class _Table:
         return parts[0] if len(parts) == 1 else np.concatenate([np.zeros((0, WIDTH), np.int64), *parts])
 
     def is_valid(self) -> bool:
-        """Tell whether the arrays that f reads from outside still lie where they did."""
+        """Return whether the arrays that f reads from outside are still where they were."""
         for array, now, place, shape, strides, dtype in self.captured:
             if now.value != place or array.shape != shape or array.strides != strides or array.dtype != dtype:
                 return False
@@ -763,7 +763,7 @@ class _Table:
         return out
 
     def _listed(self, node: Node, value: Any) -> Any:
-        """Return where the elements lie that an index with arrays, always the same ones, chooses."""
+        """Return where the elements are that an index with arrays, always the same ones, chooses."""
         arrays = node.inputs[1 + is_write(node) :]
         if self._is_bool(value) or not all(j in self.known for j in arrays):
             raise Unsuitable("an index that is computed, or of truth values")
@@ -780,7 +780,7 @@ class _Table:
                 self._row(_COPY, 8, pair)
 
     def _factored(self, node: Node, operands: list[Any]) -> Any:
-        """Return what LAPACK makes of matrices, which is NaN throughout where NumPy would raise."""
+        """Return what LAPACK makes of matrices, which is NaN throughout if NumPy would raise."""
         if any(a.ndim != 2 or a.dtype != _FLOAT for a in operands):
             raise Unsuitable("a stack of matrices")
         call = getattr(getattr(np.linalg, "_umath_linalg", None), _FACTORED[node.op.name], None)
@@ -796,7 +796,7 @@ class _Table:
 
     @staticmethod
     def _element(value: Any, index: Any) -> int | None:
-        """Return the one number of an array that an index chooses; None where it is not that."""
+        """Return the one number of an array that an index chooses; None if it is not that."""
         if type(value) is not tuple or value[3] != 8 or len(index.items) != len(value[1]):
             return None
         place = 0
@@ -927,7 +927,7 @@ class _Table:
 
     @staticmethod
     def _viewed_as(value: Any, shape: tuple[int, ...]) -> Any:
-        """Return numbers that lie one after the other as an array of this shape, or a number."""
+        """Return contiguous numbers as an array of this shape, or a number."""
         place, size = (value, 1) if type(value) is int else (value[0], value[2])
         return (place, shape, size, 8) if shape else place
 
@@ -1036,7 +1036,7 @@ class Tables:
 
     def take(self, nodes: int, make: Callable[[int], Any]) -> Any:
         """Return a table that nobody uses, if there is one by now. nodes: of the graph that ``make`` makes it of, of no
-        more rows than it is told.
+        more rows than it is given.
         """
         if not self.spare and self.made < MADE and self.count >= max(ASKED_FOR, self.least):
             self.made += 1

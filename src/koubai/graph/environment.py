@@ -183,6 +183,6 @@ class Environment:
         return self.only_names and not self.names
 
     @property
-    def may_look_at_errors(self) -> bool:
+    def may_read_errstate(self) -> bool:
         """Whether what the function does may depend on np.errstate, or on filters of warnings."""
         return self.handles or self._trace.unwatched is not None

@@ -267,7 +267,7 @@ class Backwards(_Turns):
         return True
 
     def _same_outside(self, i: int, count: int) -> bool:
-        """Tell whether what comes from behind the loop is alike in the periods before ``i`` and in those after it."""
+        """Return whether what comes from behind the loop is alike in the periods before ``i`` and in those after it."""
         outside, period, trace = self.outside, self.period, self.trace
         here = {j for j in outside if i < j <= i + period}
         for j in here:
