@@ -14,7 +14,7 @@ from koubai.execute.elements import Unsuitable
 from koubai.execute.ir import BOOL, Function
 from koubai.execute.llvm import KINDS, has_code, module
 from koubai.execute.lower import lowered
-from koubai.execute.native import Captured, expand, fingerprint
+from koubai.execute.native import Captured, fingerprint, unroll
 from koubai.graph.graph import Graph
 
 __all__ = ["compile_native"]
@@ -40,7 +40,7 @@ def compile_native(graph: Graph) -> Callable[..., Any]:
         *pointers, read = code.arguments
         given = zip(pointers, graph.inputs, kinds, strict=False)
         inputs = [code.elements(pointer, 0, graph.nodes[i].shape, kind) for pointer, i, kind in given]
-        outputs, asked = expand(code, graph, inputs, captured.reader(code, read))
+        outputs, asked = unroll(code, graph, inputs, captured.reader(code, read))
         for elements, pointer, kind in zip(outputs, pointers[count:], kinds[count:], strict=True):
             for k, v in enumerate(elements.ravel()):
                 code.store(code.cast(v, kind), pointer, k)

@@ -93,7 +93,7 @@ class _Writer:
     def source(self) -> str:
         """Return the function ``run`` of the graph's arguments."""
         arguments = [f"x{k}" for k in range(len(self.graph.inputs))]
-        self.expand([self._unpacked(i, name) for i, name in zip(self.graph.inputs, arguments, strict=True)])
+        self.unroll([self._unpacked(i, name) for i, name in zip(self.graph.inputs, arguments, strict=True)])
         outputs = [self._output(i) for i in self.graph.outputs]
         total = " + ".join(str(name) for i in self.graph.outputs for name in self.elements[i].ravel())
         body = [
@@ -110,7 +110,7 @@ class _Writer:
         ]
         return "\n".join(body)
 
-    def expand(
+    def unroll(
         self, inputs: Sequence[Any], refused: str = "return None", varying: Sequence[bool] | None = None
     ) -> list[Any]:
         """Write the computation out; return the elements of the outputs.
@@ -355,13 +355,13 @@ class FloatsDescent:
         )
         scalars = [filled((), [name]) for name in ("step", "rate", "fun")]
         varying = [True, True, False, False, False, False, True, *[True] * len(parts)]
-        changed = update.expand([*(filled((n,), v) for v in (x, g, low, high)), *scalars, *parts], refused, varying)
+        changed = update.unroll([*(filled((n,), v) for v in (x, g, low, high)), *scalars, *parts], refused, varying)
         new_x, projected = changed[0].tolist(), changed[1][()]
         new_state = [v for part in changed[2:] for v in part.ravel().tolist()]
         leaves = split(new_x, [graphs.value.nodes[i].shape for i in graphs.value.inputs])
-        results = value.expand(leaves, refused)
+        results = value.unroll(leaves, refused)
         new_f, new_g = results[0][()], [v for part in results[1:] for v in part.ravel().tolist()]
-        norm, clipped = (part[()] for part in measure.expand([filled((n,), v) for v in (new_x, new_g, low, high)]))
+        norm, clipped = (part[()] for part in measure.unroll([filled((n,), v) for v in (new_x, new_g, low, high)]))
 
         def squares(values: Sequence[str]) -> str:
             return str(added_up([f"{v} * {v}" for v in values], lambda a, b: f"({a} + {b})"))

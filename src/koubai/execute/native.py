@@ -45,9 +45,9 @@ __all__ = [
     "Descent",
     "added",
     "depends",
-    "expand",
     "fingerprint",
     "loop_invariant",
+    "unroll",
 ]
 
 OPERATIONS = 3000  # elements computed; beyond these, code that is unrolled compiles slowly
@@ -72,7 +72,7 @@ def fingerprint(*graphs: Graph) -> bytes:
     return digest.digest()
 
 
-def expand(
+def unroll(
     code: Code,
     graph: Graph,
     inputs: Sequence[Any],
@@ -349,18 +349,18 @@ def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: boo
         after = t + 1
         lr = code.load(at["lr"], rate, "double")
         scalars = [filled((), [v]) for v in (after.to("sitofp", "double"), lr, fun)]
-        changed, _ = expand(
+        changed, _ = unroll(
             code, graphs.update, [filled((n,), x), filled((n,), g), low, high, *scalars, *split(state, graphs.states)],
             held.__getitem__, [True, True, False, False, False, False, True, *[True] * len(graphs.states)],
         )  # fmt: skip
         new_x = [code.cast(v, kind) for v in changed[0]]
         new_state = [code.cast(v, kind) for part in changed[2:] for v in part.ravel()]
         shapes = [graphs.value.nodes[i].shape for i in graphs.value.inputs]
-        results, asked = expand(code, graphs.value, split(new_x, shapes), held.__getitem__)
+        results, asked = unroll(code, graphs.value, split(new_x, shapes), held.__getitem__)
         new_f = double(code.cast(results[0][()], kind))
         new_g = [code.cast(v, kind) for part in results[1:] for v in part.ravel()]
         there = [filled((n,), new_x), filled((n,), new_g), low, high]
-        measured, _ = expand(code, graphs.measure, there, held.__getitem__)
+        measured, _ = unroll(code, graphs.measure, there, held.__getitem__)
         new_norm = double(measured[0][()])
         new_clipped, new_projected = (code.cast(v[()], BOOL) for v in (measured[1], changed[1]))
 

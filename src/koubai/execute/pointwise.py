@@ -12,7 +12,7 @@ from koubai.execute.elements import Unsuitable, split
 from koubai.execute.ir import Function, Value
 from koubai.execute.llvm import has_code, module
 from koubai.execute.lower import lowered
-from koubai.execute.native import Captured, expand, fingerprint
+from koubai.execute.native import Captured, fingerprint, unroll
 from koubai.graph.graph import Graph
 
 __all__ = ["Pointwise"]
@@ -45,7 +45,7 @@ def _written(graph: Graph, captured: Captured) -> Function:
     read = captured.reader(code, context)
     held = {i: read(i) for i in captured.nodes}
     given = split([code.load(x, k, "double") for k in range(count)], shapes)
-    results, asked = expand(code, graph, given, held.__getitem__)
+    results, asked = unroll(code, graph, given, held.__getitem__)
     fun = code.cast(results[0][()], "double")
     slopes: Sequence[Value] = [code.cast(v, "double") for part in results[1:] for v in part.ravel()]
     code.store(fun, f)

@@ -30,7 +30,7 @@ from koubai.execute.elements import Unsuitable, filled, is_quotient
 from koubai.execute.ir import BOOL, TAGS, Code, Function, Value
 from koubai.execute.llvm import KINDS, has_code, module
 from koubai.execute.lower import lowered
-from koubai.execute.native import expand, fingerprint, loop_invariant
+from koubai.execute.native import fingerprint, loop_invariant, unroll
 from koubai.graph.graph import LEAVES, Graph
 
 __all__ = ["PIECE", "THREADED", "Update", "Workspace"]
@@ -158,7 +158,7 @@ class Update:
             place = sum(state is not nothing for state in states)
             states.append(filled((), [code.load(shared, place, self.kind)]) if alike else nothing)
         given = [nothing, nothing, *(filled((), [v]) for v in scalars), *states]
-        results, _ = expand(code, part, given, _no_array, self.varying)
+        results, _ = unroll(code, part, given, _no_array, self.varying)
         for k, result in enumerate(results):
             code.store(code.cast(result[()], "double"), table, k)
         code.ret()
@@ -201,7 +201,7 @@ class Update:
             states = [filled((), [v]) if v is not None else vector(p) for v, p in zip(alike, pointers, strict=True)]
             scalars = [filled((), [v]) for v in table[self.table :]]
             shared = known | {i: filled((), [code.constant(1.0, kind)]) for i in ones}
-            results, _ = expand(code, part, [*vectors, *scalars, *states], _no_array, self.varying, shared)
+            results, _ = unroll(code, part, [*vectors, *scalars, *states], _no_array, self.varying, shared)
             for pointer, result in zip(targets, results, strict=True):
                 code.store(code.splat(code.cast(result.ravel()[0], kind), lanes), pointer, index, self.align)
             return _or_not_finite(bad, vectors[1][0])
@@ -316,16 +316,16 @@ class Update:
         code: Code,
         begin: Value,
         end: Value,
-        unroll: int,
+        factor: int,
         bodies: Sequence[Callable[[int, Value, Value], Value]],
         choice: Value,
     ) -> Value:
         """Write a loop over begin … end in vectors, then element by element.
 
         body(lanes, index, flag) returns the flag for the next iteration; returned is whether any lane raised it.
-        choice: which body the vectors take; single elements take the first.
+        factor: vectors per iteration. choice: which body the vectors take; single elements take the first.
         """
-        lanes, step = self.lanes, unroll * self.lanes
+        lanes, step = self.lanes, factor * self.lanes
         last = begin + code.binary("sdiv", end - begin, code.constant(step, "i64")) * step
         raised = code.splat(code.constant(False, BOOL), lanes)
         with code.switch(choice) as switch:
@@ -333,7 +333,7 @@ class Update:
                 with switch.case(*[k][: k > 0]):
                     with code.loop(begin, last, step, [raised]) as loop:
                         (flag,) = loop.carried
-                        for u in range(unroll):
+                        for u in range(factor):
                             flag = body(lanes, loop.index + u * lanes, flag)
                         loop.again(flag)
                     switch.give(*loop.results)
