@@ -18,7 +18,7 @@ from koubai.execute.choose import Program
 from koubai.execute.descents import operations
 from koubai.execute.replay import Replay, Tables, is_loaded
 from koubai.functions.expression import Expression
-from koubai.graph.call import Leaf, Leaves, Recorded, record_call, replay
+from koubai.graph.call import Leaf, Leaves, TracedCall, inline, record_call
 from koubai.graph.graph import CAPTURED, LEAVES, Graph, run_nodes
 from koubai.graph.ops import apply
 from koubai.graph.traced import Traced, current_node, new_traced
@@ -77,7 +77,7 @@ class Path:
         "there",
     )
 
-    def __init__(self, recorded: Recorded, derive: Derive, shared: bool = False) -> None:
+    def __init__(self, recorded: TracedCall, derive: Derive, shared: bool = False) -> None:
         """shared: between descents; then tables are made of it, if it is the gradient by one array."""
         active, form = recorded.leaves.active, recorded.leaves.form
         self.single: Leaf | None = None
@@ -100,7 +100,7 @@ class Path:
         self.checked: tuple[Any, float, int] = ((), np.nan, 0)
         self.there: tuple[Any, Any, Any] | None = None
 
-    def renew(self, recorded: Recorded) -> None:
+    def renew(self, recorded: TracedCall) -> None:
         """Take over a tracing, the first one or another that gave an equal graph."""
         self.recorded, self.same = recorded, recorded.environment.same
         self.fast_call: Callable[..., Any] | None = None  # made by `koubai.derivatives.gradient`
@@ -220,7 +220,7 @@ def _computes_single(graph: Graph) -> bool:
 class _Adopting(Exception):
     """A function uses values of a trace around its own, so its derivative belongs there."""
 
-    def __init__(self, recorded: Recorded) -> None:
+    def __init__(self, recorded: TracedCall) -> None:
         self.recorded = recorded
 
 
@@ -265,19 +265,19 @@ class Paths:
             if any(type(v) is Traced for v in (*leaves.values, *extra)):
                 numbers = tuple(v.plain() if type(v) is Traced else v for v in leaves.values)
                 recorded = record_call(self.f, leaves._replace(values=numbers), scalar=self.scalar)
-                return self._replayed(recorded, leaves, extra)
+                return self._inlined(recorded, leaves, extra)
             try:
                 results = self._run(leaves, *extra)
             except _Adopting as adopting:
-                return self._replayed(adopting.recorded, leaves, extra)
+                return self._inlined(adopting.recorded, leaves, extra)
             outer.inner.append(self._known[leaves.form][0].recorded.environment)
             return results
         return self._run(leaves, *extra)
 
-    def _replayed(self, recorded: Recorded, leaves: Leaves, extra: Sequence[Any]) -> Any:
+    def _inlined(self, recorded: TracedCall, leaves: Leaves, extra: Sequence[Any]) -> Any:
         """Record the derived graph into the trace that is running."""
         graph = self.derive(recorded.graph, leaves.active)
-        return replay(recorded, graph, [*leaves.values, *recorded.adopted, *extra])
+        return inline(recorded, graph, [*leaves.values, *recorded.adopted, *extra])
 
     def _run(self, leaves: Leaves, *extra: Any) -> Any:
         known: Sequence[Path] = self._known.get(leaves.form, ())

@@ -194,7 +194,7 @@ class Trace:
         return i
 
     def adopt(self, value: Traced) -> Traced:
-        """Return a value of the trace around this one as an input of this one, which `koubai.graph.call.replay` gives.
+        """Return a value of the trace around this one as an input of this one, which `koubai.graph.call.inline` gives.
 
         It has the same activity: what follows from it must not be read, though it is not differentiated here.
         """
