@@ -10,7 +10,7 @@ import numpy as np
 
 from koubai.execute import library
 from koubai.execute.descents import address
-from koubai.execute.elements import Unsuitable
+from koubai.execute.elements import NotLowerable
 from koubai.execute.ir import BOOL, Function
 from koubai.execute.llvm import KINDS, has_code, module
 from koubai.execute.lower import lowered
@@ -23,14 +23,14 @@ __all__ = ["compile_native"]
 def compile_native(graph: Graph) -> Callable[..., Any]:
     """Return ``run(*inputs)``: the outputs as a tuple, or None where a guard fails. Safe to call from several threads.
 
-    Raises Unsuitable where the graph has something that there is no code for.
+    Raises NotLowerable where the graph has something that there is no code for.
     """
     graph = lowered(graph, has_code)
     kinds = []
     for i in (*graph.inputs, *graph.outputs):
         node = graph.nodes[i]
         if node.dtype not in KINDS or (i in graph.inputs and node.dtype == np.bool_):
-            raise Unsuitable(f"an input or output of {node.dtype}")
+            raise NotLowerable(f"an input or output of {node.dtype}")
         kinds.append(KINDS[node.dtype])
     captured = Captured(graph)
     count = len(graph.inputs)

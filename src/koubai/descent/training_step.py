@@ -26,7 +26,7 @@ from koubai.execute import library, regions
 from koubai.execute.arrays import compile_bound
 from koubai.execute.chain import Consecutive
 from koubai.execute.descents import offset_arrays
-from koubai.execute.elements import Unsuitable
+from koubai.execute.elements import NotLowerable
 from koubai.graph.call import Leaves, TracedCall, inline, record_call
 from koubai.graph.graph import Graph
 from koubai.graph.reverse import Careful, reverse
@@ -262,7 +262,7 @@ class StepPrograms:
             if bound.same is None and not bound.copies and all(part and part.passed_on == kept for part in parts):
                 for part in parts:
                     part.tie(*self.kept_numbers, *data, *[np.float64(1)] * 3)
-                with suppress(Unsuitable):
+                with suppress(NotLowerable):
                     slots = [(slot.x, slot.g) for slot in self.slots]
                     bound.consecutive = Consecutive(parts, slots, pairs, square=0, loss=1)
         return bound.consecutive

@@ -24,7 +24,7 @@ import numpy as np
 
 from koubai.errors import CompileError
 from koubai.execute.descents import address, offset_arrays
-from koubai.execute.elements import Unsuitable, is_product, is_quotient
+from koubai.execute.elements import NotLowerable, is_product, is_quotient
 from koubai.execute.memory import MemoryPlan, is_view, is_write
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
 from koubai.graph.ops import ON_NUMBERS, OPS, Index, add_into, distinct, rows_into
@@ -410,7 +410,7 @@ class _Plan:
 
         try:
             kernel = self.fusion.Kernel(self.graph, region, outputs, moves)
-        except Unsuitable:
+        except NotLowerable:
             return False
         if any(not self.persistent[i] for i in kernel.arrays if i in self.persistent):
             return False  # memory with gaps

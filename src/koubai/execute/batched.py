@@ -26,7 +26,7 @@ import numpy as np
 
 from koubai.execute import library
 from koubai.execute.descents import DescentGraphs, address
-from koubai.execute.elements import Unsuitable, filled, moved_inputs, split
+from koubai.execute.elements import NotLowerable, filled, moved_inputs, split
 from koubai.execute.ir import BOOL, TAGS, Function, Loop, Value
 from koubai.execute.llvm import KINDS, has_code, module
 from koubai.execute.lower import lowered
@@ -107,7 +107,7 @@ class BatchedDescents:
     ) -> None:  # fmt: skip
         kind = KINDS.get(graphs.dtype, "")
         if kind not in TAGS:
-            raise Unsuitable(f"parameters of {graphs.dtype}")
+            raise NotLowerable(f"parameters of {graphs.dtype}")
         graphs, begin = graphs.lowered(has_code), lowered(begin, has_code)
         self.graphs, self.dtype, self.growth = graphs, graphs.dtype, growth
         checks_norm = gtol and not near

@@ -15,7 +15,7 @@ import numpy as np
 
 from koubai.execute import library
 from koubai.execute.descents import address
-from koubai.execute.elements import Unsuitable
+from koubai.execute.elements import NotLowerable
 from koubai.execute.ir import TAGS, Function, Value
 from koubai.execute.llvm import KINDS, module
 from koubai.execute.replay import DIMENSIONS, KNOWN_MACHINE, POINTERS, STRIDES, WIDTH, inner_loop
@@ -30,7 +30,7 @@ def chains(dtypes: set[Any]) -> bool:
     """Return whether there are chains here, and products of arrays of these dtypes in them."""
     try:
         return KNOWN_MACHINE and all(inner_loop(np.matmul, _CODE[dtype]) for dtype in dtypes)
-    except (KeyError, Unsuitable):
+    except (KeyError, NotLowerable):
         return False
 
 
@@ -262,7 +262,7 @@ class Consecutive:
     row written, if one is due.
 
     parts: of the slots' programs. slots: (x, g) of each. arrays: (rows, memory for a batch of them), as the programs
-    are tied to them. square, loss: which of a run's results g · g and the loss are. Raises Unsuitable.
+    are tied to them. square, loss: which of a run's results g · g and the loss are. Raises NotLowerable.
     """
 
     def __init__(
@@ -272,7 +272,7 @@ class Consecutive:
         first = parts[0]
         form = _form(first, slots, square, loss)
         if any(a.shape[1:] != out.shape[1:] or a.dtype != out.dtype for a, out in arrays):
-            raise Unsuitable("rows of another form than those of a batch")
+            raise NotLowerable("rows of another form than those of a batch")
         self.before, self.after = first.before, first.after
         self.columns = [np.dtype(v.dtype) for v in first.results]
         tables = [
@@ -324,8 +324,8 @@ def _form(parts: Parts, slots: Sequence[tuple[Any, Any]], square: int, loss: int
     asked, found = parts.quotients[square], parts.quotients[loss]
     kind = KINDS.get(slots[0][0].dtype, "")
     if asked is None or found is None or asked[1] is not None or kind not in TAGS:
-        raise Unsuitable("another form of the loss")
+        raise NotLowerable("another form of the loss")
     square_dtype, loss_dtype = (parts.results[at].dtype for at, _ in (asked, found))
     if square_dtype != np.float64 or KINDS.get(loss_dtype, "") not in TAGS:
-        raise Unsuitable(f"a loss of {loss_dtype}")
+        raise NotLowerable(f"a loss of {loss_dtype}")
     return _Form(kind, len(slots), asked[0], found[0], KINDS[loss_dtype], found[1])

@@ -11,7 +11,7 @@ import numpy as np
 from koubai.errors import CompileError, CompileWarning, warn
 from koubai.execute.arrays import compile_arrays, compile_bound
 from koubai.execute.descents import operations
-from koubai.execute.elements import Unsuitable
+from koubai.execute.elements import NotLowerable
 from koubai.execute.floats import compile_floats
 from koubai.execute.interpreter import interpret
 from koubai.execute.memory import is_view, is_write
@@ -105,12 +105,12 @@ def _fused(graph: Graph) -> tuple[Callable[..., Any] | None, str]:
     for left_to_numpy, make in ((loops.left_to_numpy, loops.compile_loops), (_left_by_rows, _compile_rows)):
         try:
             ways.append((left_to_numpy(graph), make))
-        except Unsuitable as error:
+        except NotLowerable as error:
             why = str(error)
     for _, compile_way in sorted(ways, key=lambda way: way[0]):
         try:
             return compile_way(graph), f"{computed} elements: compiling pays from {LOOPED} on"
-        except Unsuitable as error:
+        except NotLowerable as error:
             why = str(error)
         except CompileError as error:
             why = str(error)
@@ -132,12 +132,12 @@ def _by_rows(graph: Graph) -> dict[bool, list[Node]]:
 
 
 def _left_by_rows(graph: Graph) -> int:
-    """Return how many elements NumPy computes beside regions. Raises Unsuitable if it would be left with much."""
+    """Return how many elements NumPy computes beside regions. Raises NotLowerable if it would be left with much."""
     from koubai.execute import loops
 
     sizes = {fused: sum(math.prod(node.shape) for node in nodes) for fused, nodes in _by_rows(graph).items()}
     if loops.SHARE * sizes[False] > sizes[True]:
-        raise Unsuitable("little to be fused")
+        raise NotLowerable("little to be fused")
     return sizes[False]
 
 
@@ -154,7 +154,7 @@ def _compile_rows(graph: Graph) -> Callable[..., Any]:
 
     first = compiled()
     if not first.libraries:
-        raise Unsuitable("no code for what is to be fused")
+        raise NotLowerable("no code for what is to be fused")
     pool = [first]  # each with buffers of its own, for one call at a time
 
     def run(*inputs: Any) -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 from koubai.execute import descents
 from koubai.execute.descents import BIGGEST, REACHED, REFUSED, REMARKABLE, DescentGraphs, SegmentState
 from koubai.execute.elements import (
-    Unsuitable,
+    NotLowerable,
     added_up,
     axis_last,
     filled,
@@ -51,7 +51,7 @@ def compile_floats(graph: Graph, otherwise: Callable[..., Any]) -> Callable[...,
     writer = _Writer(lowered(graph, _has_code))
     try:
         source = writer.source()
-    except Unsuitable:
+    except NotLowerable:
         return None
     namespace: dict[str, Any] = {"math": math, "np": np, "array": np.array, "float64": np.float64, "power": math.pow}
     namespace["otherwise"] = otherwise
@@ -129,10 +129,10 @@ class _Writer:
                 self.varies.append(any(self.varies[j] for j in node.inputs))
             self.elements.append(inputs[place[i]] if i in place else self._node(i, node))
             if len(self.lines) > OPERATIONS:
-                raise Unsuitable("too many operations")
+                raise NotLowerable("too many operations")
             for guard in checks.get(i, ()):
                 if type(guard.expected) is not bool or node.shape:
-                    raise Unsuitable("a guard on a number")
+                    raise NotLowerable("a guard on a number")
                 self.lines.append(f"if {'not ' if guard.expected else ''}{self.elements[i][()]}: {refused}")
         return [self.elements[i] for i in graph.outputs]
 
@@ -150,7 +150,7 @@ class _Writer:
     def _output(self, i: int) -> str:
         node, elements = self.graph.nodes[i], self.elements[i]
         if node.dtype is None or node.dtype != np.float64:
-            raise Unsuitable
+            raise NotLowerable
         if not node.shape:
             return f"float64({elements[()]})"
         return f"array({elements.tolist()})".replace("'", "")
@@ -173,16 +173,16 @@ class _Writer:
             return self._reduced(node, op.reduces, operands[0])
         if op.elementwise:
             return self._elementwise(i, node, operands)
-        raise Unsuitable(op.name)  # a product of matrices too: BLAS may fuse multiplications and additions
+        raise NotLowerable(op.name)  # a product of matrices too: BLAS may fuse multiplications and additions
 
     def _elementwise(self, i: int, node: Node, operands: Sequence[Any]) -> Any:
         op = node.op
         dtypes = [self.graph.nodes[j].dtype for j in node.inputs]
         boolean = [dtype is not None and dtype == np.bool_ for dtype in dtypes]
         if op.scalar is None or any(boolean[op.conditions :]):
-            raise Unsuitable
+            raise NotLowerable
         if any(dtype is not None and dtype.kind == "i" for dtype in dtypes):
-            raise Unsuitable
+            raise NotLowerable
         template = op.scalar
         if op is _POWER:
             template = self._power(node)
@@ -210,7 +210,7 @@ class _Writer:
             return self._new(self._known(op.scalar).format(a, b))
         part = pair(op, np.dtype(np.float64), _has_code) if op.lower is not None else None
         if part is None or any(node.inputs and node.op.scalar is None for node in part.nodes):
-            raise Unsuitable(op.name)
+            raise NotLowerable(op.name)
         names = dict(zip(part.inputs, (a, b), strict=True))
         for i, node in enumerate(part.nodes):
             if i not in names and node.op is CONSTANT:
@@ -226,7 +226,7 @@ class _Writer:
         known = exponent.params["value"] if exponent.op is CONSTANT and exponent.dtype is None else None
         if node.shape:
             if known not in _POWERS:
-                raise Unsuitable  # NumPy's vector pow differs from libm's
+                raise NotLowerable  # NumPy's vector pow differs from libm's
             return _POWERS[known]
         if known in (1, 2, 3, 4):
             return {1: "{0}", 2: "{0} * {0}", 3: "({0} * {0}) * {0}", 4: "({0} * {0}) * ({0} * {0})"}[known]
@@ -235,10 +235,10 @@ class _Writer:
     def _reduced(self, node: Node, monoid: Monoid, x: Any) -> Any:
         axis = node.params["axis"]
         if x.ndim > 1 and axis is not None and len(axis) not in (1, x.ndim):
-            raise Unsuitable("a sum over some of the axes")
+            raise NotLowerable("a sum over some of the axes")
         lines = axis_last(x, axis)
         if not lines.shape[-1]:
-            raise Unsuitable(f"{node.op.name} of nothing")
+            raise NotLowerable(f"{node.op.name} of nothing")
         result = np.empty(lines.shape[:-1], object)
         for at in np.ndindex(*result.shape):
             parts = lines[at].tolist()
@@ -254,14 +254,14 @@ class _Writer:
 
     def _moved(self, node: Node, operands: Sequence[Any]) -> Any:
         if node.op.fills is not None and node.dtype != np.float64:
-            raise Unsuitable("an array that is not float64")
+            raise NotLowerable("an array that is not float64")
         operands = list(operands[: moved_inputs(node)])
         if is_write(node):
             value = self.graph.nodes[node.inputs[1]]
             if value.dtype is None:
                 operands[1] = filled((), [_literal(float(value.params["value"]))])
             elif value.dtype != node.dtype:
-                raise Unsuitable("a write that changes the dtype")
+                raise NotLowerable("a write that changes the dtype")
         return rearranged(node, operands, known_arrays(self.graph.nodes, node), repr, self._sum_of)
 
     def _sum_of(self, a: str, b: str) -> str:
@@ -277,17 +277,17 @@ def _literal(value: Any) -> str:
 class FloatsDescent:
     """The loop of one descent in Python, with every number in a local variable: nothing to compile.
 
-    The contract of `koubai.execute.native.Descent`. Raises Unsuitable if the graphs are not of this kind.
+    The contract of `koubai.execute.native.Descent`. Raises NotLowerable if the graphs are not of this kind.
     """
 
     def __init__(self, graphs: DescentGraphs, tolerances: bool) -> None:
         """tolerances: are FTOL and XTOL looked at?"""
         if graphs.dtype != np.float64:
-            raise Unsuitable(f"parameters of {graphs.dtype}")
+            raise NotLowerable(f"parameters of {graphs.dtype}")
         for graph in (graphs.value, graphs.update, graphs.measure):
             for node in graph.nodes:
                 if math.prod(node.shape) > ELEMENTS or node.op is CAPTURED or not _real_or_bool(node):
-                    raise Unsuitable(f"{node.op.name} of {node.dtype}, shape {node.shape}")
+                    raise NotLowerable(f"{node.op.name} of {node.dtype}, shape {node.shape}")
         self.graphs = graphs = graphs.lowered(_has_code)
         self.exact = False  # whether machine code gives the same bits
         self._width = 2 + 2 * graphs.size + 2 * graphs.flags  # of a step in a table

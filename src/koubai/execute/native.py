@@ -23,7 +23,7 @@ import numpy as np
 from koubai.execute import descents, library
 from koubai.execute.descents import BIGGEST, COLUMNS, REACHED, REFUSED, REMARKABLE, DescentGraphs, SegmentState
 from koubai.execute.elements import (
-    Unsuitable,
+    NotLowerable,
     added_up,
     axis_last,
     filled,
@@ -109,7 +109,7 @@ def unroll(
         if op is CONSTANT:
             value = np.asarray(node.params["value"])
             if value.dtype.kind not in "fiub" or value.size > OPERATIONS:
-                raise Unsuitable(f"a constant of {value.dtype}, shape {value.shape}")
+                raise NotLowerable(f"a constant of {value.dtype}, shape {value.shape}")
             kind = KINDS.get(node.dtype, "") if node.dtype is not None else ""
             given = [literal(v) for v in value.ravel().tolist()]
             elements.append(filled(value.shape, [code.cast(v, kind) for v in given] if kind else given))
@@ -122,11 +122,11 @@ def unroll(
         varies.append(any(varies[j] for j in node.inputs))
         operations += max(1, math.prod(node.shape))
         if operations > OPERATIONS:
-            raise Unsuitable("too many elements for registers")
+            raise NotLowerable("too many elements for registers")
         elements.append(_node(code, graph, i, [elements[j] for j in node.inputs], not varies[i]))
     for guard in graph.guards:  # of an argument, too
         if type(guard.expected) is not bool or graph.nodes[guard.node].shape:
-            raise Unsuitable("a guard on a number")
+            raise NotLowerable("a guard on a number")
         answer = code.cast(elements[guard.node][()], BOOL)
         asked.append(answer if guard.expected else ~answer)
     return [elements[i] for i in graph.outputs], asked
@@ -175,7 +175,7 @@ def _node(code: Code, graph: Graph, i: int, operands: list[Any], invariant: bool
         return result
     # whole numbers are shown in another shape, where they are known
     if not kind and not (op.view and op.moves and all(v.kind == "literal" for v in operands[0].ravel())):
-        raise Unsuitable(f"{op.name} of {node.dtype}")
+        raise NotLowerable(f"{op.name} of {node.dtype}")
     cast = np.frompyfunc(lambda v: code.cast(v, kind) if kind else v, 1, 1)
     if op.moves:
         operands = [np.asarray(cast(part), object) for part in operands[: moved_inputs(node)]]
@@ -184,7 +184,7 @@ def _node(code: Code, graph: Graph, i: int, operands: list[Any], invariant: bool
     if op.reduces is not None:
         lines = axis_last(operands[0], node.params["axis"])
         if not lines.shape[-1]:
-            raise Unsuitable(f"{op.name} of nothing")
+            raise NotLowerable(f"{op.name} of nothing")
         result = np.empty(lines.shape[:-1], object)
         side_by_side = _side_by_side(operands[0].shape, node.params["axis"])
         for at in np.ndindex(*result.shape):
@@ -200,7 +200,7 @@ def _node(code: Code, graph: Graph, i: int, operands: list[Any], invariant: bool
         return result
     if is_product(node):
         return _matmul(code, operands[0], operands[1], kind).reshape(node.shape)
-    raise Unsuitable(op.name)
+    raise NotLowerable(op.name)
 
 
 def _side_by_side(shape: tuple[int, ...], axis: tuple[int, ...] | None) -> bool:
@@ -222,13 +222,13 @@ def _folded(code: Code, monoid: Monoid, parts: Sequence[Value], side_by_side: bo
 def _matmul(code: Code, a: Any, b: Any, kind: str) -> Any:
     """Products of small matrices, added in order. BLAS may fuse and reorder: they agree within the summed bound."""
     if a.ndim > 2 or b.ndim > 2:
-        raise Unsuitable("a stack of matrices")
+        raise NotLowerable("a stack of matrices")
     left, right = np.atleast_2d(a), b if b.ndim == 2 else b[:, None]
     result = np.empty((left.shape[0], right.shape[1]), object)
     for r, c in np.ndindex(*result.shape):
         products = [code.cast(p, kind) * code.cast(q, kind) for p, q in zip(left[r], right[:, c], strict=True)]
         if not products:
-            raise Unsuitable("a product of nothing")
+            raise NotLowerable("a product of nothing")
         result[r, c] = added(products, False) + 0.0
     return result
 
@@ -236,7 +236,7 @@ def _matmul(code: Code, a: Any, b: Any, kind: str) -> Any:
 def _captured_kind(value: Any) -> str:
     kind = KINDS.get(value.dtype, "")
     if kind not in TAGS:
-        raise Unsuitable(f"an array from outside of {value.dtype}")
+        raise NotLowerable(f"an array from outside of {value.dtype}")
     return kind
 
 
@@ -249,7 +249,7 @@ class Captured:
         self.forms = [(graph.nodes[i].shape, graph.nodes[i].dtype) for i in self.nodes]
         for array in self.arrays:
             if _captured_kind(array) != "double" or array.size > OPERATIONS:
-                raise Unsuitable("an array from outside that is large or not float64")
+                raise NotLowerable("an array from outside that is large or not float64")
 
     def reader(self, code: Code, pointer: Value) -> Callable[[int], Any]:
         starts = np.cumsum([0, *(array.size for array in self.arrays)])
@@ -280,11 +280,11 @@ class Descent:
         """tolerances: whether FTOL and XTOL are tested."""
         kind = KINDS.get(graphs.dtype, "")
         if kind not in TAGS:
-            raise Unsuitable(f"parameters of {graphs.dtype}")
+            raise NotLowerable(f"parameters of {graphs.dtype}")
         self.graphs = graphs = graphs.lowered(has_code)
         self.captured = Captured(graphs.value)
         if any(node.op is CAPTURED for graph in (graphs.update, graphs.measure) for node in graph.nodes):
-            raise Unsuitable("an optimizer that reads an array from outside")
+            raise NotLowerable("an optimizer that reads an array from outside")
         key = (
             b"descend"
             + fingerprint(graphs.value, graphs.update, graphs.measure)
@@ -292,7 +292,7 @@ class Descent:
         )
         try:
             self.library = library.load(key, lambda: module(_descend(graphs, kind, self, tolerances)))
-        except Unsuitable as error:
+        except NotLowerable as error:
             debug("a descent without machine code: %s", error)
             raise
         self._call = self.library.function("descend", ctypes.c_int, ctypes.c_void_p)

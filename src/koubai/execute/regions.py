@@ -24,7 +24,7 @@ import numpy as np
 from koubai.execute import library
 from koubai.execute.chain import Chain, Parts, chains, entry, place
 from koubai.execute.descents import address
-from koubai.execute.elements import Unsuitable, moved_inputs
+from koubai.execute.elements import NotLowerable, moved_inputs
 from koubai.execute.ir import BOOL, TAGS, Block, Function, Value, of_type
 from koubai.execute.llvm import CALL, DATA, KINDS, combiner, cost, elementwise, has_code, module, scalar
 from koubai.execute.lower import lowered
@@ -66,7 +66,7 @@ def _cost(node: Node, given: Sequence[Node]) -> int:
         return 0
     try:
         return 1 + cost(node, given, LANES)
-    except Unsuitable:
+    except NotLowerable:
         return 0
 
 
@@ -268,7 +268,7 @@ def _place(
         axis = node.params["axis"]
         try:
             combiner(node.op.reduces)
-        except Unsuitable:
+        except NotLowerable:
             return None
         if axis == (1,):
             return group, ROW

@@ -26,7 +26,7 @@ import numpy as np
 
 from koubai.execute import library
 from koubai.execute.descents import address
-from koubai.execute.elements import Unsuitable, filled, is_quotient
+from koubai.execute.elements import NotLowerable, filled, is_quotient
 from koubai.execute.ir import BOOL, TAGS, Code, Function, Value
 from koubai.execute.llvm import KINDS, has_code, module
 from koubai.execute.lower import lowered
@@ -71,7 +71,7 @@ class Workspace:
 class Update:
     """The code of an update. Inputs of the graph: x, g, t, lr, fun, *state; outputs: x, *state, for x of shape (1,).
 
-    shared: which arrays of the state are single numbers. Raises Unsuitable if the rule is not elementwise.
+    shared: which arrays of the state are single numbers. Raises NotLowerable if the rule is not elementwise.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -80,18 +80,18 @@ class Update:
         dtype = nodes[graph.inputs[0]].dtype
         self.kind = KINDS.get(dtype, "")
         if self.kind not in TAGS:
-            raise Unsuitable(f"parameters of {dtype}")
+            raise NotLowerable(f"parameters of {dtype}")
         for node in nodes:
             op = node.op
             if op not in LEAVES and not (op.elementwise or op.spreads or op.fills is not None):
-                raise Unsuitable(f"{node.op.name} needs more than one element")
+                raise NotLowerable(f"{node.op.name} needs more than one element")
         self.graph = graph
         states = [nodes[i] for i in graph.inputs[5:]]
         self.shared = [node.shape == () for node in states]
         if [nodes[i].shape == () for i in graph.outputs[1:]] != self.shared:
-            raise Unsuitable("a state that changes its shape")
+            raise NotLowerable("a state that changes its shape")
         if any(nodes[i].dtype != dtype for i in (*graph.inputs[5:], *graph.outputs)):
-            raise Unsuitable("a state of another dtype")
+            raise NotLowerable("a state of another dtype")
         self.varying = [True, True, False, False, False, *(not shared for shared in self.shared)]
         self.invariant = loop_invariant(graph, self.varying)
         self.kinds = [KINDS.get(nodes[i].dtype, "double") for i in self.invariant]
@@ -382,7 +382,7 @@ def _wait(code: Code, is_on: Callable[[], Value]) -> None:
 
 
 def _no_array(i: int) -> Any:
-    raise Unsuitable("an array from outside")
+    raise NotLowerable("an array from outside")
 
 
 # -- workers ----------------------------------------------------------------------------------------------------------
