@@ -92,7 +92,7 @@ def _product(dtype: Any, *forms: tuple[int, ...]) -> tuple[list[int], list[int]]
 
 
 class Chain:
-    """The rows of a program, in order. rows: the table, once all are added; an operand that lies elsewhere at every
+    """The rows of a program, in order. rows: the table, once all are added; an operand that is elsewhere at every
     call is written there. call(): do what they say; False if an index is out of range.
     """
 

@@ -373,10 +373,10 @@ class _At:
 class _Table:
     """The operations of graphs, as rows that lead from one value in a memory of its own to the next.
 
-    A value is the address of a float64 by itself; or, of an array whose elements lie one after the other, its
+    A value is the address of a float64 by itself; or, of an array whose elements are contiguous, its
     (address, shape, size, bytes an element), which are 0 if one number is spread over it; or any other array. A row is
-    a tuple of the words that it needs, as `_PACKED` says. floats: have the rows the bits of Python's arithmetic, and
-    not NumPy's? most: rows that there may be. Raises NotLowerable, _TooLongError if there are more rows.
+    a tuple of the words that it needs, as `_PACKED` says. floats: whether the rows have the bits of Python's
+    arithmetic, not NumPy's. most: rows that there may be. Raises NotLowerable, _TooLongError if there are more rows.
     """
 
     def __init__(self, floats: bool, most: int = ROWS) -> None:

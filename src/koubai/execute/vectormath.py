@@ -644,7 +644,7 @@ def _turns(fma: bool) -> tuple[str, frozenset[str]]:
         bits = a.bits()
         exponent = (bits >> 52) & 0x7FF
         whole = (bits & (2**52 - 1)) | 2**52
-        place = exponent - (1075 - 62)  # of the first digit wanted, 64 zeros standing before the digits
+        place = exponent - (1075 - 62)  # of the first digit wanted, with 64 zeros before the digits
         place = c.select(place < 0, 0, place)  # lanes that are not far out come here too, for nothing
         index, shift = place >> 6, place & 63
         table = Value("@kb.two_over_pi", "ptr")

@@ -2,7 +2,7 @@
 
 NumPy asks its arguments how a function of theirs is done; but not ``np.zeros``, ``np.float64`` and their like, and
 nothing in ``math`` or ``scipy``. For these, a stand-in keeps the trace. Nothing is patched: a traced function looks its
-globals up through `koubai.graph.mirror`, which answers with what stands here.
+globals up through `koubai.graph.mirror`, which answers with the stand-ins of this file.
 """
 
 from __future__ import annotations
@@ -292,8 +292,8 @@ def _asarray(
         return y
     held: Any = value_of(y)
     moves = isinstance(held, np.ndarray) and order in ("C", "F")
-    lies = not moves or getattr(held.flags, f"{order.lower()}_contiguous")
-    return y if lies and not copy else y.copy(order or "K")
+    fits = not moves or getattr(held.flags, f"{order.lower()}_contiguous")
+    return y if fits and not copy else y.copy(order or "K")
 
 
 def _ascontiguousarray(a: Any, dtype: Any = None, *, like: Any = None) -> Any:

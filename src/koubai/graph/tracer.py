@@ -41,7 +41,7 @@ __all__ = ["Trace", "current_trace", "seldom_collected", "uncollected"]
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Keep the garbage collector off while many objects are made that are no garbage: it would go through all of them
+    """Keep the garbage collector off while many objects are made that aren't garbage: it would go through all of them
     again and again. No code of the user's runs meanwhile.
     """
     on = gc.isenabled()
@@ -54,7 +54,7 @@ def uncollected() -> Iterator[None]:
 
 
 class _Seldom:
-    """Has the garbage collector run seldom while a function is traced: it makes many objects that are no garbage, and
+    """Has the garbage collector run seldom while a function is traced: it makes many objects that aren't garbage, and
     may make garbage besides.
     """
 
