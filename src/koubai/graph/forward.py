@@ -115,8 +115,9 @@ def _parts(trace: Trace, node: Node, i: int, along: Sequence[Any], value: Callab
         return [record(op, [*operands[:k], t, *operands[k + 1 :]], params) for k, t in moving]
     if not moving:
         return []
-    if op is _SUBTRACT and len(moving) == 2 and all(t.shape == node.shape and t.dtype == node.dtype for _, t in moving):
-        if (found := difference(trace, *[current_node(t) for _, t in moving])) is not None:
+    if op is _SUBTRACT and len(moving) == 2 and all((t.shape, t.dtype) == (node.shape, node.dtype) for _, t in moving):
+        found = difference(trace, *[current_node(t) for _, t in moving])
+        if found is not None:
             return [new_traced(trace, found, None, *trace.forms[found])]
     if op.elementwise:
         y = value(i)
