@@ -51,7 +51,7 @@ def pushforward(graph: Graph, wrt: Sequence[int]) -> Graph:
     nodes = graph.nodes
     targets = [graph.inputs[k] for k in wrt]
     carries = load(trace, graph, targets)
-    values: list[Any] = [None] * len(nodes)  # what the rules see of each node, made when first read
+    values: list[Any] = [None] * len(nodes)  # what the rules see of each node, made when the first one looks
 
     def value(j: int) -> Any:
         seen = values[j]

@@ -78,7 +78,7 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
         wrt = [k for k, i in enumerate(graph.inputs) if _real(nodes[i].dtype)]
     targets = [graph.inputs[k] for k in wrt]
     carries = load(trace, graph, targets)
-    values: list[Any] = [None] * len(nodes)  # what the rules see of each node, made when first read
+    values: list[Any] = [None] * len(nodes)  # what the rules see of each node, made when the first one looks
 
     def value(j: int) -> Any:
         seen = values[j]
