@@ -14,7 +14,7 @@ from koubai.descent import compiled_stepper
 from koubai.descent.record import Recorder
 from koubai.errors import CompileWarning, Interrupted
 from koubai.execute import choose, library, native
-from koubai.execute.descents import operations
+from koubai.execute.abi import operations
 from koubai.execute.elements import NotLowerable
 from koubai.graph.call import trace
 from koubai.graph.graph import evaluate

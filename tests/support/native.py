@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from koubai.execute import library
-from koubai.execute.descents import address
+from koubai.execute.abi import address
 from koubai.execute.elements import NotLowerable
 from koubai.execute.ir import BOOL, Function
 from koubai.execute.llvm import KINDS, has_code, module

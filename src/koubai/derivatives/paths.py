@@ -14,8 +14,8 @@ from koubai.derivatives.agreement import check_bend, cross_check, directions_of
 from koubai.derivatives.differences import INDEPENDENT
 from koubai.derivatives.nonfinite import GRADIENT, PRODUCT, Careful, Derivation, Resolver, all_finite, may_fail
 from koubai.errors import GradientWarning, TraceError, called, warn
+from koubai.execute.abi import operations
 from koubai.execute.choose import Program
-from koubai.execute.descents import operations
 from koubai.execute.replay import Replay, Tables, is_loaded
 from koubai.functions.expression import Expression
 from koubai.graph.call import Leaf, Leaves, TracedCall, inline, record_call

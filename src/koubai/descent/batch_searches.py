@@ -21,8 +21,8 @@ from koubai.descent.optimizers import LBFGS, Optimizer
 from koubai.descent.search_stepper import LARGEST, Kind
 from koubai.errors import CompileError, FunctionError, GradientError, KoubaiError, TraceError, quiet
 from koubai.execute import scalar_code
+from koubai.execute.abi import address
 from koubai.execute.batched import NONFINITE
-from koubai.execute.descents import address
 from koubai.execute.elements import NotLowerable
 from koubai.execute.pointwise import Pointwise
 from koubai.execute.replay import Replay

@@ -22,8 +22,7 @@ from koubai.descent.steppers import PythonStepper
 from koubai.descent.stopping import Point
 from koubai.errors import CompileError, CompileWarning, TraceError, warn
 from koubai.execute import native
-from koubai.execute.choose import BOUND, LEAST, NATIVE_FROM, check_result, choose_native
-from koubai.execute.descents import (
+from koubai.execute.abi import (
     BEST,
     BEST_NORM,
     BEST_T,
@@ -40,6 +39,7 @@ from koubai.execute.descents import (
     SegmentState,
     T,
 )  # fmt: skip
+from koubai.execute.choose import BOUND, LEAST, NATIVE_FROM, check_result, choose_native
 from koubai.execute.elements import NotLowerable
 from koubai.execute.floats import FloatsDescent
 from koubai.graph.call import Leaves

@@ -23,9 +23,9 @@ from koubai.descent.batch_iterator import CountedGraphs
 from koubai.descent.optimizers import Optimizer
 from koubai.errors import FunctionError, GradientError, GradientWarning, TraceError, warn
 from koubai.execute import library, regions
+from koubai.execute.abi import offset_arrays
 from koubai.execute.arrays import compile_bound
 from koubai.execute.chain import Consecutive
-from koubai.execute.descents import offset_arrays
 from koubai.execute.elements import NotLowerable
 from koubai.graph.call import Leaves, TracedCall, inline, record_call
 from koubai.graph.graph import Graph

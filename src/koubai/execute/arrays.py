@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from koubai.errors import CompileError
-from koubai.execute.descents import address, offset_arrays
+from koubai.execute.abi import address, offset_arrays
 from koubai.execute.elements import NotLowerable, is_product, is_quotient
 from koubai.execute.memory import MemoryPlan, is_view, is_write
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from koubai.execute import library
-from koubai.execute.descents import DescentGraphs, address
+from koubai.execute.abi import DescentGraphs, address
 from koubai.execute.elements import NotLowerable, filled, moved_inputs, split
 from koubai.execute.ir import BOOL, TAGS, Function, Loop, Value
 from koubai.execute.llvm import KINDS, has_code, module

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from koubai.errors import CompileError, CompileWarning, warn
+from koubai.execute.abi import operations
 from koubai.execute.arrays import compile_arrays, compile_bound
-from koubai.execute.descents import operations
 from koubai.execute.elements import NotLowerable
 from koubai.execute.floats import compile_floats
 from koubai.execute.interpreter import interpret

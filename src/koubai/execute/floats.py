@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from koubai.execute import descents
-from koubai.execute.descents import BIGGEST, REACHED, REFUSED, REMARKABLE, DescentGraphs, SegmentState
+from koubai.execute import abi
+from koubai.execute.abi import BIGGEST, REACHED, REFUSED, REMARKABLE, DescentGraphs, SegmentState
 from koubai.execute.elements import (
     NotLowerable,
     added_up,
@@ -300,44 +300,44 @@ class FloatsDescent:
     def run(self, segment: SegmentState) -> int:
         """Make steps, and return why no more, as `koubai.execute.native.Descent.run`."""
         counts, numbers = segment.counts.tolist(), segment.numbers.tolist()
-        t, end = counts[descents.T], counts[descents.T_END]
+        t, end = counts[abi.T], counts[abi.T_END]
         rates: Iterable[float] = repeat(float(segment.lr[0]), end - t)
-        if counts[descents.LR_STRIDE]:
+        if counts[abi.LR_STRIDE]:
             rates = segment.lr[: end - t].tolist()
         steps: list[float] = []
         why, state = self._descend(
             segment.x.tolist(), segment.g.tolist(), segment.state.tolist(), segment.low.tolist(), segment.high.tolist(),
-            numbers, map(float, range(t + 1, end + 1)), rates, counts[descents.FORCED], steps.extend,
+            numbers, map(float, range(t + 1, end + 1)), rates, counts[abi.FORCED], steps.extend,
         )  # fmt: skip
         segment.state[: len(state)] = state
-        segment.counts[descents.ROWS] = 0
+        segment.counts[abi.ROWS] = 0
         if steps:
             # struct takes a quarter of the time that np.array does
             table = np.frombuffer(struct.pack(f"{len(steps)}d", *steps)).reshape(-1, self._width)
-            if not counts[descents.FORCED]:  # such a step is judged in Python
+            if not counts[abi.FORCED]:  # such a step is judged in Python
                 self._follow(segment, t, table)
                 self._record(segment, t, table)
             n, (fun, norm, *last) = self.graphs.size, table[-1]
             segment.x[:], segment.g[:] = last[:n], last[n : 2 * n]
-            segment.numbers[descents.FUN], segment.numbers[descents.NORM] = fun, norm
-            segment.counts[descents.T] = t + len(table)
+            segment.numbers[abi.FUN], segment.numbers[abi.NORM] = fun, norm
+            segment.counts[abi.T] = t + len(table)
             if self.graphs.flags:
-                segment.counts[descents.CLIPPED], segment.counts[descents.PROJECTED] = last[2 * n :]
+                segment.counts[abi.CLIPPED], segment.counts[abi.PROJECTED] = last[2 * n :]
         return int(why)
 
     def _follow(self, segment: SegmentState, t: int, table: Any) -> None:
         """Leave the best point of the path."""
         n, numbers, fun = self.graphs.size, segment.numbers, table[:, 0]
         best = fun.argmin()
-        if fun[best] < numbers[descents.BEST]:
-            numbers[descents.BEST], numbers[descents.BEST_NORM] = table[best, :2]
-            segment.best[:], segment.counts[descents.BEST_T] = table[best, 2 : 2 + 2 * n], t + 1 + best
+        if fun[best] < numbers[abi.BEST]:
+            numbers[abi.BEST], numbers[abi.BEST_NORM] = table[best, :2]
+            segment.best[:], segment.counts[abi.BEST_T] = table[best, 2 : 2 + 2 * n], t + 1 + best
 
     def _record(self, segment: SegmentState, t: int, table: Any) -> None:
         """Leave the rows that are due."""
-        n, mask = self.graphs.size, int(segment.counts[descents.MASK])
+        n, mask = self.graphs.size, int(segment.counts[abi.MASK])
         due = table[-(t + 1) & mask :: mask + 1] if mask >= 0 else table[:0]
-        rows = segment.counts[descents.ROWS] = len(due)
+        rows = segment.counts[abi.ROWS] = len(due)
         for name, column in (("fun", due[:, 0]), ("grad_norm", due[:, 1]), ("x", due[:, 2 : 2 + n])):
             segment.rows[name][:rows] = column
         if self.graphs.flags:

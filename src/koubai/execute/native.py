@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from koubai.execute import descents, library
-from koubai.execute.descents import BIGGEST, COLUMNS, REACHED, REFUSED, REMARKABLE, DescentGraphs, SegmentState
+from koubai.execute import abi, library
+from koubai.execute.abi import BIGGEST, COLUMNS, REACHED, REFUSED, REMARKABLE, DescentGraphs, SegmentState
 from koubai.execute.elements import (
     NotLowerable,
     added_up,
@@ -311,7 +311,7 @@ class Descent:
 
 
 def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: bool) -> Function:
-    """Write the loop. What it reads and writes, and where, says `koubai.execute.descents`."""
+    """Write the loop. What it reads and writes, and where, says `koubai.execute.abi`."""
     code = Function("descend", "i32", ["block"])
     names = ["x", "g", "state", "low", "high", "best", "numbers", "counts", "lr"]
     names += [*(f"row_{name}" for name in COLUMNS), "captured"]
@@ -327,9 +327,9 @@ def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: boo
     def differences(new: Sequence[Value], old: Sequence[Value]) -> list[Value]:
         return [double(a) - double(b) for a, b in zip(new, old, strict=True)]
 
-    numbers = [code.load(at["numbers"], k, "double") for k in range(descents.BEST + 1)]
-    counts = [code.load(at["counts"], k, "i64") for k in range(descents.MASK + 1)]
-    forced = counts[descents.FORCED].differs(0)
+    numbers = [code.load(at["numbers"], k, "double") for k in range(abi.BEST + 1)]
+    counts = [code.load(at["counts"], k, "i64") for k in range(abi.MASK + 1)]
+    forced = counts[abi.FORCED].differs(0)
     read = descent.captured.reader(code, at["captured"])
     held = {i: read(i) for i in descent.captured.nodes}
     low, high = (code.elements(pointer, 0, (n,), kind) for pointer in (at["low"], at["high"]))
@@ -337,13 +337,13 @@ def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: boo
     zero, one, biggest = (code.constant(v, "double") for v in (0.0, 1.0, BIGGEST))
     sizes = {"x": n, "g": n, "state": sum(math.prod(shape) for shape in graphs.states)}
     first = [code.load(at[name], k, kind) for name, size in sizes.items() for k in range(size)]
-    first += [numbers[descents.FUN], zero, no, no, counts[descents.T], nothing, nothing]
-    first.append(numbers[descents.BEST])
+    first += [numbers[abi.FUN], zero, no, no, counts[abi.T], nothing, nothing]
+    first.append(numbers[abi.BEST])
     with code.loop(carried=first) as loop:
         values = loop.carried
         x, g, state = values[:n], values[n : 2 * n], values[2 * n : -8]
         fun, norm, clipped, projected, t, rate, row, best = values[-8:]
-        loop.leave(code.constant(REACHED, "i32"), unless=t < counts[descents.T_END])
+        loop.leave(code.constant(REACHED, "i32"), unless=t < counts[abi.T_END])
 
         # -- one step, as yet without consequences
         after = t + 1
@@ -370,15 +370,15 @@ def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: boo
         size = abs(added([double(v) for v in new_g], False)) if graphs.bounded else new_norm
         same_path = code.all(asked)
         ordinary = code.all([
-            new_f <= numbers[descents.F_LIMIT],  # false for NaN too, as the others
-            x2 <= numbers[descents.X2_LIMIT],
+            new_f <= numbers[abi.F_LIMIT],  # false for NaN too, as the others
+            x2 <= numbers[abi.X2_LIMIT],
             size <= biggest,
             *asked,
         ])  # fmt: skip
-        remarkable = (new_norm <= numbers[descents.GTOL]) | (new_f <= numbers[descents.TARGET])
+        remarkable = (new_norm <= numbers[abi.GTOL]) | (new_f <= numbers[abi.TARGET])
         remarkable |= ~forced & (dx2 <= zero)
         if tolerances:
-            ftol, xtol = numbers[descents.FTOL], numbers[descents.XTOL]
+            ftol, xtol = numbers[abi.FTOL], numbers[abi.XTOL]
             x_close = xtol * xtol * (code.select(x2 > one, x2, one) * 1.03)
             f_close = ftol * code.select(abs(new_f) > one, abs(new_f), one) * 1.01
             change, g2, dg2 = abs(new_f - fun), squares(new_g), squares(differences(new_g, g))
@@ -397,25 +397,25 @@ def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: boo
         if graphs.flags:
             code.store(new_clipped, at["row_clipped"], row)
             code.store(new_projected, at["row_projected"], row)
-        due = (after & counts[descents.MASK]).equals(0)
+        due = (after & counts[abi.MASK]).equals(0)
         with code.when(new_f < best, best) as better:
             for k, v in enumerate([*new_x, *new_g]):
                 code.store(v, at["best"], k)
-            code.store(new_norm, at["numbers"], descents.BEST_NORM)
-            code.store(after, at["counts"], descents.BEST_T)
+            code.store(new_norm, at["numbers"], abi.BEST_NORM)
+            code.store(after, at["counts"], abi.BEST_T)
             better.give(new_f)
         done = [*new_x, *new_g, *new_state, new_f, new_norm, new_clipped, new_projected, after]
-        done += [rate + counts[descents.LR_STRIDE], row + due.to("zext", "i64")]
+        done += [rate + counts[abi.LR_STRIDE], row + due.to("zext", "i64")]
         loop.again(*done, *better.values)
 
     for name, kept in (("x", x), ("g", g), ("state", state)):
         for k, v in enumerate(kept):
             code.store(v, at[name], k)
-    for k, v in ((descents.FUN, fun), (descents.NORM, norm), (descents.BEST, best)):
+    for k, v in ((abi.FUN, fun), (abi.NORM, norm), (abi.BEST, best)):
         code.store(v, at["numbers"], k)
-    for k, v in ((descents.CLIPPED, clipped), (descents.PROJECTED, projected)):
+    for k, v in ((abi.CLIPPED, clipped), (abi.PROJECTED, projected)):
         code.store(v.to("zext", "i64"), at["counts"], k)
-    for k, v in ((descents.T, t), (descents.ROWS, row)):
+    for k, v in ((abi.T, t), (abi.ROWS, row)):
         code.store(v, at["counts"], k)
     code.ret(*loop.results)
     return code

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from koubai.execute import library
-from koubai.execute.descents import address
+from koubai.execute.abi import address
 from koubai.execute.elements import NotLowerable, split
 from koubai.execute.ir import Function, Value
 from koubai.execute.llvm import has_code, module

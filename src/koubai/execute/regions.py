@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from koubai.execute import library
+from koubai.execute.abi import address
 from koubai.execute.chain import Chain, Parts, chains, entry, place
-from koubai.execute.descents import address
 from koubai.execute.elements import NotLowerable, moved_inputs
 from koubai.execute.ir import BOOL, TAGS, Block, Function, Value, of_type
 from koubai.execute.llvm import CALL, DATA, KINDS, combiner, cost, elementwise, has_code, module, scalar

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from koubai.execute import library
-from koubai.execute.descents import address, watched
+from koubai.execute.abi import address, watched
 from koubai.execute.elements import NotLowerable, is_product
 from koubai.execute.lower import lowered
 from koubai.execute.memory import is_view, is_write
