@@ -55,7 +55,7 @@ from koubai.descent import loop  # noqa: E402
 from koubai.descent.arguments import prepared  # noqa: E402
 from koubai.descent.compiled_stepper import CompiledLoops  # noqa: E402
 from koubai.descent.many import minimize_many  # noqa: E402
-from koubai.execute.descents import ROWS, SegmentState, T  # noqa: E402
+from koubai.execute.abi import ROWS, SegmentState, T  # noqa: E402
 from koubai.execute.native import Descent  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)

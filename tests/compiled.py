@@ -15,7 +15,7 @@ from koubai.descent.fused import Fused
 from koubai.descent.many import minimize_many
 from koubai.errors import TraceError
 from koubai.execute import choose, replay
-from koubai.execute.elements import Unsuitable
+from koubai.execute.elements import NotLowerable
 from koubai.parameters import flatten
 
 PAGE = Path(__file__).parent.parent / "docs" / "compiled.md"
@@ -71,7 +71,7 @@ def update(name: str) -> str:
     layout, x = flatten(np.ones(2))
     try:
         Fused(optimizer.step, optimizer.init, layout, optimizer.init(x, layout))
-    except (TraceError, Unsuitable) as error:
+    except (TraceError, NotLowerable) as error:
         return str(error)
     return "yes"
 

@@ -27,7 +27,7 @@ from support.native import compile_native
 from koubai.errors import TraceError
 from koubai.execute import choose, library, llvm, loops, regions, vectormath
 from koubai.execute.arrays import compile_arrays
-from koubai.execute.elements import Unsuitable
+from koubai.execute.elements import NotLowerable
 from koubai.execute.floats import compile_floats
 from koubai.execute.interpreter import interpret
 from koubai.execute.loops import compile_loops
@@ -224,7 +224,7 @@ def compiled(graph: Graph, machine: Sequence[str]) -> Iterator[tuple[str, Callab
         yield "floats", floats
     for name in machine if library.available() else ():
         with (
-            contextlib.suppress(Unsuitable),
+            contextlib.suppress(NotLowerable),
             mock.patch.object(loops, "SHARE", 0),
             mock.patch.object(regions, "LEAST", 2),
         ):

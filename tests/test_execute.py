@@ -9,9 +9,9 @@ import pytest
 
 from koubai.errors import CompileError, CompileWarning
 from koubai.execute import choose, library, llvm
+from koubai.execute.abi import address, offset_arrays
 from koubai.execute.arrays import compile_arrays, compile_bound
 from koubai.execute.choose import Program
-from koubai.execute.descents import address, offset_arrays
 from koubai.execute.floats import compile_floats
 from koubai.graph.call import Leaves, record_call, trace
 from koubai.graph.graph import evaluate

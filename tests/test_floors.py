@@ -76,7 +76,7 @@ FLOORS = [
     "execute",
     "execute.elements",
     "execute.lower",
-    "execute.descents",
+    "execute.abi",
     "execute.memory",
     "execute.interpreter",
     "execute.floats",

@@ -16,7 +16,7 @@ from koubai.errors import CompileError, CompileWarning, TraceError
 from koubai.execute import choose, library, llvm
 from koubai.execute.arrays import compile_arrays
 from koubai.execute.choose import Program
-from koubai.execute.elements import Unsuitable
+from koubai.execute.elements import NotLowerable
 from koubai.execute.loops import BLOCK, CHUNK, compile_loops
 from koubai.graph.call import Leaves, record_call, trace
 from koubai.graph.graph import evaluate
@@ -188,7 +188,7 @@ def test_random_graphs(n, exact):
         for g in (graph, graph.gradient()):
             try:
                 run = compile_loops(g)
-            except Unsuitable:
+            except NotLowerable:
                 continue
             checked += 1
             first = run(x)
@@ -211,7 +211,7 @@ def test_random_programs():
             try:
                 graph = reverse(record_call(f, leaves, scalar=True).graph, leaves.active)
                 run = compile_loops(graph)
-            except (TraceError, Unsuitable):
+            except (TraceError, NotLowerable):
                 continue
             agree(run(*leaves.values), evaluate(graph, *leaves.values), 1e-3 if program.single else 1e-9)
         checked += 1
@@ -523,17 +523,17 @@ def test_empty_and_single_elements():
     agree(compile_loops(graph)(x), evaluate(graph, x))
     single = point(1)
     graph = trace(lambda x: np.sum(x * x + np.exp(x)) + x[0], single).gradient()
-    with contextlib.suppress(Unsuitable):
+    with contextlib.suppress(NotLowerable):
         agree(compile_loops(graph)(single), evaluate(graph, single))
-    with pytest.raises(Unsuitable):
+    with pytest.raises(NotLowerable):
         compile_loops(trace(lambda x: np.sum(x * x * 2 + 1), np.zeros(0)))
 
 
 def test_where_nothing_is_gained():
     for f in (lambda x: np.sort(x), lambda x: x * 2, lambda x: x.reshape(5, 10) @ x[:10], lambda x: x[1:]):
-        with pytest.raises(Unsuitable):
+        with pytest.raises(NotLowerable):
             compile_loops(trace(f, point(50)))
-    with pytest.raises(Unsuitable):
+    with pytest.raises(NotLowerable):
         compile_loops(trace(lambda x: np.real(np.sum(x * x + x * 2j - 1)), point(50) + 1j))
 
 
@@ -562,7 +562,7 @@ def test_many_cuts():
     x = point(400)
     graph = trace(shifted(5), x).gradient()
     agree(compile_loops(graph)(x), evaluate(graph, x))
-    with pytest.raises(Unsuitable):  # soon, too
+    with pytest.raises(NotLowerable):  # soon, too
         compile_loops(trace(shifted(40), x).gradient())
 
 

@@ -14,8 +14,8 @@ from koubai.descent import compiled_stepper
 from koubai.descent.record import Recorder
 from koubai.errors import CompileWarning, Interrupted
 from koubai.execute import choose, library, native
-from koubai.execute.descents import operations
-from koubai.execute.elements import Unsuitable
+from koubai.execute.abi import operations
+from koubai.execute.elements import NotLowerable
 from koubai.graph.call import trace
 from koubai.graph.graph import evaluate
 
@@ -57,7 +57,7 @@ def test_random_graphs_mean_the_same_in_machine_code(n, exact):
         for g in (graph, graph.gradient()):
             try:
                 run = compile_native(g)
-            except Unsuitable:
+            except NotLowerable:
                 continue
             checked += 1
             for point in (x, x * 3.0, np.where(np.arange(n) == 1, np.nan, x), np.where(np.arange(n) == 0, np.inf, x)):
@@ -134,7 +134,7 @@ def test_what_has_no_code_is_refused():
         (lambda x: np.linalg.det(x), np.eye(3)),
         (lambda x: np.sum(x * 2.0), np.arange(5000.0)),
     ):
-        with pytest.raises(Unsuitable):
+        with pytest.raises(NotLowerable):
             compile_native(trace(f, x))
 
 

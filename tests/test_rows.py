@@ -14,7 +14,7 @@ from koubai.descent import compiled_stepper
 from koubai.descent.many import minimize_many
 from koubai.execute import choose, library, loops, replay
 from koubai.execute.arrays import compile_arrays
-from koubai.execute.elements import Unsuitable
+from koubai.execute.elements import NotLowerable
 from koubai.execute.floats import compile_floats
 from koubai.execute.interpreter import interpret
 from koubai.execute.update import Update, Workspace
@@ -272,10 +272,10 @@ def test_a_table_of_numpys_loops(name, floats):
     x = np.linspace(-0.9, 0.8, 5)
     _, gradient = graphs(VECTORS[name], x)
     if name == "any_of":  # NumPy has no loop that folds with what is no ufunc, and Python's numbers none for others
-        with pytest.raises(Unsuitable):
+        with pytest.raises(NotLowerable):
             replay.Replay(gradient, floats)
         return
-    with contextlib.suppress(Unsuitable) if floats and name == "log_cosh" else contextlib.nullcontext():
+    with contextlib.suppress(NotLowerable) if floats and name == "log_cosh" else contextlib.nullcontext():
         found = replay.Replay(gradient, floats)(x)
         assert found is not None
         program = compile_floats(gradient, compile_arrays(gradient)) if floats else compile_arrays(gradient)

@@ -19,7 +19,7 @@ from koubai.descent.arguments import prepared
 from koubai.descent.steppers import PythonStepper
 from koubai.errors import CompileError, Interrupted
 from koubai.execute import library, replay, scalar_code
-from koubai.execute.elements import Unsuitable
+from koubai.execute.elements import NotLowerable
 from koubai.execute.replay import Replay
 from koubai.execute.scalar_code import Integers, Matrix, Vector
 from koubai.parameters import flatten
@@ -633,7 +633,7 @@ def test_what_has_no_loop_is_left_to_the_program(by_machine):
 
     program = kb.value_and_grad(f)
     program(np.array([1.0, 2.0]))
-    with pytest.raises(Unsuitable):
+    with pytest.raises(NotLowerable):
         Replay(program.last.graph, floats=False)
     assert kb.minimize(f, [3.0, -2.0], "lbfgs").executor == "numpy"
     assert kb.minimize(rosenbrock, [-1.2, 1.0], "lbfgs").executor == "native"

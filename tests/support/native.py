@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from koubai.execute import library
-from koubai.execute.descents import address
-from koubai.execute.elements import Unsuitable
+from koubai.execute.abi import address
+from koubai.execute.elements import NotLowerable
 from koubai.execute.ir import BOOL, Function
 from koubai.execute.llvm import KINDS, has_code, module
 from koubai.execute.lower import lowered
-from koubai.execute.native import Captured, expand, fingerprint
+from koubai.execute.native import Captured, fingerprint, unroll
 from koubai.graph.graph import Graph
 
 __all__ = ["compile_native"]
@@ -23,14 +23,14 @@ __all__ = ["compile_native"]
 def compile_native(graph: Graph) -> Callable[..., Any]:
     """Return ``run(*inputs)``: the outputs as a tuple, or None where a guard fails. Safe to call from several threads.
 
-    Raises Unsuitable where the graph has something that there is no code for.
+    Raises NotLowerable where the graph has something that there is no code for.
     """
     graph = lowered(graph, has_code)
     kinds = []
     for i in (*graph.inputs, *graph.outputs):
         node = graph.nodes[i]
         if node.dtype not in KINDS or (i in graph.inputs and node.dtype == np.bool_):
-            raise Unsuitable(f"an input or output of {node.dtype}")
+            raise NotLowerable(f"an input or output of {node.dtype}")
         kinds.append(KINDS[node.dtype])
     captured = Captured(graph)
     count = len(graph.inputs)
@@ -40,7 +40,7 @@ def compile_native(graph: Graph) -> Callable[..., Any]:
         *pointers, read = code.arguments
         given = zip(pointers, graph.inputs, kinds, strict=False)
         inputs = [code.elements(pointer, 0, graph.nodes[i].shape, kind) for pointer, i, kind in given]
-        outputs, asked = expand(code, graph, inputs, captured.reader(code, read))
+        outputs, asked = unroll(code, graph, inputs, captured.reader(code, read))
         for elements, pointer, kind in zip(outputs, pointers[count:], kinds[count:], strict=True):
             for k, v in enumerate(elements.ravel()):
                 code.store(code.cast(v, kind), pointer, k)

@@ -7,13 +7,13 @@ noise is that of the terms of which the function consists: 1 − cos x is 1e-16 
 If no difference confirms backpropagation, the function may still be to blame: a network of rectifiers bends within
 every step that rounding allows. Then the graph is asked for another witness, which needs no step of the whole: the
 direction is pushed forward through the graph, node by node, each node being differenced alone and at the steps that
-suit it, element by element if it works so. A kink of one primitive is no nearer than its operand is to it, and a
+suit it, element by element if it works so. A kink of one primitive isn't nearer than its operand is to it, and a
 step relative to the operand does not cross it. What comes out is the derivative of the graph without any of the
 derivative rules, so it finds a wrong rule, and a wrong order of right ones, at kinks too; it decides wherever it is
 sharp. It knows nothing about f itself: whether the graph follows f to where the difference was taken is checked too.
 
 A graph may be right about its own point and still not follow f. Text made from x and read back, a search inside f that
-ends when a comparison turns, a table that is looked up: the graph holds what was computed there as a constant, behind
+ends when a comparison turns, a table that is read: the graph holds what was computed there as a constant, behind
 guards that fail at every other x, or between the stairs that a fine rounding makes. If x passes through anything of
 the kind, the slope of f over longer steps is checked too; if it is steady and another one, and either the graph isn't
 f however near, or f jumps, the graph is refused.
@@ -107,7 +107,7 @@ def cross_check(
         pairs = list(zip(gradients, line.directions, strict=True))
         slope = line.slope(gradients)
         if not math.isfinite(slope):
-            return True  # nothing is confirmed: the caller knows, and checks again where it is finite
+            return True  # nothing is confirmed: the caller knows, and checks again when it is finite
         found: list[_Difference] = []
         confirmed = False
         for h, smaller in _STEPS if eps < 1e-10 else _STEPS_FLOAT32:
@@ -118,26 +118,26 @@ def cross_check(
                 if error <= 1e-6 * abs(slope) and abs(difference.slope - slope) <= 10 * error:
                     confirmed = True
                     break
-        looks = None if graph is None or not stairs else _looks(graph, tuple(active))
-        if looks is not None and not looks.reach and line.flat:
-            return bool(looks.guards)  # the guards may lead elsewhere
-        if confirmed and (looks is None or not looks.doubtful):
+        flow = None if graph is None or not stairs else _flow(graph, tuple(active))
+        if flow is not None and not flow.reach and line.flat:
+            return bool(flow.guards)  # the guards may lead elsewhere
+        if confirmed and (flow is None or not flow.doubtful):
             return True
         size = float(sum(np.sum(np.abs(g * v)) for g, v in pairs))
-        if looks is not None and looks.doubtful:
-            for seed in range(4 if looks.steps else 2):  # along one, what is lost may cancel, or look like a saw
+        if flow is not None and flow.doubtful:
+            for seed in range(4 if flow.steps else 2):  # along one, what is lost may cancel, or look like a saw
                 beside = _Line(f, leaves, active, graph, finest, seed, box) if seed else line
                 beside.noise = noise
                 claimed = beside.slope(gradients)
                 if seed >= 2 and beside.trend(claimed, saw=True, step=_FINE_TREND) is None:
                     continue  # more directions see more jumps of honest steps, which are far apart
-                trend = beside.trend(claimed, saw=bool(looks.steps))
+                trend = beside.trend(claimed, saw=bool(flow.steps))
                 if trend is None:
                     continue
                 beside.noise = 0.0  # the measured noise may be a stair beside x
                 beside.measure(finest * max(abs(f0), size))  # a part in float32 may be a small one
-                if not looks.carries or not beside.follows(trend - claimed) or beside.jumps(trend, claimed):
-                    raise looks.refusal(where, claimed, trend)
+                if not flow.carries or not beside.follows(trend - claimed) or beside.jumps(trend, claimed):
+                    raise flow.refusal(where, claimed, trend)
                 beside.measure(noise)
         if confirmed:
             return True
@@ -158,8 +158,8 @@ def cross_check(
             if apart and not wrong and spread <= 1e-2 * max(abs(slope), abs(expected)):
                 evidence = f"differences of its operations, one by one, give {expected!r}"
             elif wrong and not apart and line.follows(sharpest - slope):
-                if looks is not None and looks.exact:
-                    raise looks.refusal(where, slope, sharpest)
+                if flow is not None and flow.exact:
+                    raise flow.refusal(where, slope, sharpest)
                 evidence = ""
         if evidence:
             raise GradientError(
@@ -203,13 +203,13 @@ def check_bend(
     product: the Hessian times what it is given. Raises TraceError if the graph does not follow f, as where f is flat
     at x to first order only.
     """
-    looks = _looks(graph, tuple(active))
-    for seed in (0, 1) if looks.doubtful else (0,):  # along one direction, what is lost may cancel
+    flow = _flow(graph, tuple(active))
+    for seed in (0, 1) if flow.doubtful else (0,):  # along one direction, what is lost may cancel
         line = _Line(f, leaves, active, graph, float(np.finfo(np.float64).eps), seed)
-        _check_bend(line, line.slope(product(line.directions)), where, looks)
+        _check_bend(line, line.slope(product(line.directions)), where, flow)
 
 
-def _check_bend(line: _Line, bend: float, where: str, looks: _Looks) -> None:
+def _check_bend(line: _Line, bend: float, where: str, flow: _Flow) -> None:
     with quiet():
         f0 = line.at(0.0)
         line.noise = line.finest * abs(f0)
@@ -217,13 +217,13 @@ def _check_bend(line: _Line, bend: float, where: str, looks: _Looks) -> None:
         far, near = ((line.at(t) + line.at(-t) - 2 * f0) / t**2 for t in (3 * _TREND, _TREND))
         noise = 4 * line.noise / _TREND**2
         steady = abs(near - far) <= max(0.2 * min(abs(near), abs(far)), noise)
-        best = near + (near - far) / 8 if looks.doubtful else near  # but for t⁴, if f is smooth
-        share, rest = (0.3, 1e-3) if looks.doubtful else (3.0, 0.02)
+        best = near + (near - far) / 8 if flow.doubtful else near  # but for t⁴, if f is smooth
+        share, rest = (0.3, 1e-3) if flow.doubtful else (3.0, 0.02)
         if not steady or not abs(best - bend) > max(share * abs(near - far), rest * abs(near), 10 * noise):
             return
-        followed = line.follows(near - bend, 2, unseen=not looks.doubtful)
-        if not followed or (looks.doubtful and line.jumps(_TREND * near)):
-            raise looks.refusal(where, bend, near, "second derivative")
+        followed = line.follows(near - bend, 2, unseen=not flow.doubtful)
+        if not followed or (flow.doubtful and line.jumps(_TREND * near)):
+            raise flow.refusal(where, bend, near, "second derivative")
 
 
 def refuse_random(f: Callable[[], Any], where: str) -> None:
@@ -377,7 +377,7 @@ class _Line:
         """Return whether the graph is f somewhere near the point, to within the n-th derivative ``lost``, which f has
         and the graph hasn't.
 
-        Where its guards hold it claims to be f; where they fail it may be too. If it claims nothing, however near the
+        If its guards hold it claims to be f; if they fail it may be too. If it claims nothing, however near the
         point is, and isn't f, it follows f at this point alone. unseen: the answer if it claims to be f only so near
         that what is lost can't be seen.
         """
@@ -421,7 +421,7 @@ class _Line:
         return bool(gap > 30 * self.noise and gap > 100 * abs(trend - slope) * (high - low))
 
 
-class _Looks(NamedTuple):
+class _Flow(NamedTuple):
     """The derivative's way through a graph.
 
     reach: whether anything leads from the active inputs to the output.
@@ -440,8 +440,8 @@ class _Looks(NamedTuple):
     @property
     def exact(self) -> bool:
         """Whether a number or a text made from x decides the path, and not a whole number, as a count is."""
-        looked = (guard.expected for guard in self.guards if type(guard.expected) is not bool)
-        return any(v.dtype.kind == "f" and bool((v != np.rint(v)).any()) for v in map(np.asarray, looked))
+        read = (guard.expected for guard in self.guards if type(guard.expected) is not bool)
+        return any(v.dtype.kind == "f" and bool((v != np.rint(v)).any()) for v in map(np.asarray, read))
 
     def refusal(self, where: str, slope: float, trend: float, what: str = "slope") -> TraceError:
         """Return the error for a graph that does not follow f, at the user's line where the derivative is lost."""
@@ -464,7 +464,7 @@ class _Looks(NamedTuple):
         return TraceError(f"{where} does not follow its graph ({evidence})", fix)
 
 
-def _looks(graph: Graph, active: Sequence[int]) -> _Looks:
+def _flow(graph: Graph, active: Sequence[int]) -> _Flow:
     nodes, output = graph.nodes, graph.outputs[0]
     depends, carries = bytearray(len(nodes)), bytearray(len(nodes))  # carries: whether a derivative arrives here
     for k in active:
@@ -491,7 +491,7 @@ def _looks(graph: Graph, active: Sequence[int]) -> _Looks:
     guards = tuple(guard for guard in graph.guards if depends[guard.node])
     search = len(guards) >= _BRANCHES or any(type(guard.expected) is not bool for guard in guards)
     doubtful = bool(steps) or search or not carries[output]
-    return _Looks(bool(depends[output]), steps, guards, bool(carries[output]), doubtful)
+    return _Flow(bool(depends[output]), steps, guards, bool(carries[output]), doubtful)
 
 
 class _Difference(NamedTuple):

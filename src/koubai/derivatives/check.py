@@ -148,7 +148,7 @@ def check_gradient(
         f, layout, vector.astype(np.float64), given, max(_eps(layout.parts(value)), float(np.finfo(layout.dtype).eps))
     )
     if layout.size <= SMALL:
-        checker.look_at_each()
+        checker.check_each()
     else:
         checker.vote(np.random.default_rng(seed))
     wrong = tuple(checker.wrong[i] for i in sorted(checker.wrong))
@@ -225,7 +225,7 @@ class _Checker:
     def _show(self) -> Any:
         return self.x[0] if self.layout.is_number else self.layout.copy(self.x)
 
-    def look_at_each(self) -> None:
+    def check_each(self) -> None:
         """Compare every component with its own difference."""
         found = estimate(self.f, self._show(), "adaptive", None, elementwise=False)
         self.nfev += found.nfev
@@ -241,7 +241,7 @@ class _Checker:
         """Compare directional derivatives along random signs; look for the components to blame if one disagrees."""
         everything = np.arange(self.layout.size)
         for i in np.flatnonzero(~np.isfinite(self.given))[:LISTED]:
-            self._look_at(int(i))
+            self._check_component(int(i))
         self.given[~np.isfinite(self.given)] = 0.0  # beyond LISTED of them, which ends the search
         agreed = disagreed = unmeasured = 0
         while max(agreed, disagreed, unmeasured) < VOTES and len(self.wrong) < LISTED:
@@ -272,7 +272,7 @@ class _Checker:
         if len(self.wrong) >= LISTED:
             return
         if part.size == 1:
-            self._look_at(int(part[0]))
+            self._check_component(int(part[0]))
             return
         first, second = part[: part.size // 2], part[part.size // 2 :]
         excess_first, tolerance_first = self._compare(first, signs)
@@ -296,7 +296,7 @@ class _Checker:
         floor = math.sqrt(float(np.sum(self._floor(self.given[part]) ** 2)))  # random signs: they add in quadrature
         return float(self.given[part] @ signs[part]) - slope, 2 * error + 4 * floor
 
-    def _look_at(self, i: int) -> None:
+    def _check_component(self, i: int) -> None:
         slope, error = self._slope(np.array([i]), np.ones(1))
         self._judge(i, slope, error)
 

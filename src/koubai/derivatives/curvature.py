@@ -30,7 +30,7 @@ class Curvature:
     lowest, highest : array, shape (n,)
         The directions, of length 1.
     error : float
-        The largest residual |H v − λ v| of the two: an eigenvalue lies within it of each.
+        The largest residual |H v − λ v| of the two: an eigenvalue is within it of each.
     products : int
         Hessian-vector products that it took.
     """

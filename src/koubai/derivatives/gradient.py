@@ -230,8 +230,8 @@ def _leaves(f: Any, args: Sequence[Any], kwargs: dict[str, Any], argnums: Sequen
 
 
 def _fast_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: bool) -> Callable[..., Any]:
-    """Return the short way from arguments of this form to the answer, as `_compile_fast_call` does; by a table, where
-    there is one.
+    """Return a function from arguments of this form to the answer, as `_compile_fast_call` does; by a table, if there
+    is one.
     """
     if path.single is None:
         return _compile_fast_call(path, form, numbers, one)
@@ -250,10 +250,10 @@ def _fast_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: boo
 
 
 def _compile_fast_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: bool) -> Callable[..., Any]:
-    """Generate the short way from arguments of this exact form to the answer; it returns None for any others, and
-    if the answer is not finite.
+    """Generate a function from arguments of this exact form to the answer; it returns None for any others, and if
+    the answer is not finite.
 
-    Looking at the arguments costs as much as a small function itself, so the tests are written out once.
+    Inspecting the arguments costs as much as a small function itself, so the tests are written out once.
     """
     tests: list[str] = []
     leaves: list[str] = []
@@ -266,7 +266,7 @@ def _compile_fast_call(path: Path, form: Sequence[Any], numbers: Sequence[int], 
         "raised": RAISED,
     }
 
-    def look(part: Any, text: str) -> str:
+    def add_tests(part: Any, text: str) -> str:
         """Add the tests for one argument; return its gradient's text."""
         if isinstance(part, Leaf):
             k = len(leaves)
@@ -293,14 +293,14 @@ def _compile_fast_call(path: Path, form: Sequence[Any], numbers: Sequence[int], 
             namespace[shape] = made
         tests.append(f"type({text}) is {shape} and len({text}) == {len(parts)}")
         if shape == "dict":
-            inner = [f"{name!r}: " + look(v, f"{text}[{name!r}]") for name, v in parts]
+            inner = [f"{name!r}: " + add_tests(v, f"{text}[{name!r}]") for name, v in parts]
             return "{{" + ", ".join(inner) + "}}"
-        inner = [look(v, f"{text}[{i}]") for i, v in enumerate(parts)]
+        inner = [add_tests(v, f"{text}[{i}]") for i, v in enumerate(parts)]
         if shape == "list":
             return f"[{', '.join(inner)}]"
         return f"({', '.join(inner)},)" if shape == "tuple" else f"{shape}({', '.join(inner)})"
 
-    shown = [look(part, f"a{i}") for i, part in enumerate(form)]
+    shown = [add_tests(part, f"a{i}") for i, part in enumerate(form)]
     if (environment := path.recorded.environment).only_names:
         for i, (outer, name, value) in enumerate(environment.names.values()):
             namespace |= {f"outer{i}": outer.get, f"value{i}": value, "missing": MISSING}
@@ -343,7 +343,7 @@ def direct(args):
 
 @functools.lru_cache(maxsize=128)
 def _compiled(source: str) -> CodeType:
-    """Return the code of a short way in; functions of arguments of one form mostly have the same."""
+    """Return the code of a fast call; functions of arguments of one form mostly have the same."""
     return compile(source, "<koubai: direct call>", "exec")
 
 
@@ -451,7 +451,7 @@ class _Higher:
         self.name = getattr(f, "__name__", "f")
         self.__name__ = f"{what}_{self.name}"
         self._refused = method not in ("auto", "backprop")
-        self._lost = False  # the gradient's graph is no better than that of second derivatives
+        self._lost = False  # the gradient's graph isn't better than that of second derivatives
         self._gradient = Differentiated(f, argnums, "backprop")
 
     def take(

@@ -43,7 +43,7 @@ _LARGE = 2000  # with more numbers, checking each costs as much as a few operati
 def may_fail(graph: Graph, active: Sequence[int]) -> bool:
     """Return whether a derivative has to be checked each time it is computed. active: the inputs that it is taken by.
 
-    Large arrays of sums and products of finite numbers are not: a look would take as long as they do, and there is
+    Large arrays of sums and products of finite numbers are not: a test would take as long as they do, and there is
     nothing to be found.
     """
     if sum(math.prod(graph.nodes[i].shape) for i in graph.outputs) < _LARGE:

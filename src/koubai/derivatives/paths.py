@@ -14,11 +14,11 @@ from koubai.derivatives.agreement import check_bend, cross_check, directions_of
 from koubai.derivatives.differences import INDEPENDENT
 from koubai.derivatives.nonfinite import GRADIENT, PRODUCT, Careful, Derivation, Resolver, all_finite, may_fail
 from koubai.errors import GradientWarning, TraceError, called, warn
+from koubai.execute.abi import operations
 from koubai.execute.choose import Program
-from koubai.execute.descents import operations
 from koubai.execute.replay import Replay, Tables, is_loaded
 from koubai.functions.expression import Expression
-from koubai.graph.call import Leaf, Leaves, Recorded, record_call, replay
+from koubai.graph.call import Leaf, Leaves, TracedCall, inline, record_call
 from koubai.graph.graph import CAPTURED, LEAVES, Graph, run_nodes
 from koubai.graph.ops import apply
 from koubai.graph.traced import Traced, current_node, new_traced
@@ -52,7 +52,7 @@ class Path:
     specializations: what others have compiled of it, by their own keys. checked: the cache key for which it was found
     right, the value of f there, and how many evaluations that took; there: that check, and what the path gives for
     these numbers. agrees: whether it was found to agree with f; if f
-    or its derivative is not finite, that can't be told, and the next call checks again. careful: whether zeros are kept
+    or its derivative is not finite, that isn't known, and the next call checks again. careful: whether zeros are kept
     where derivatives are infinite, since the first gradient needed it. depends: whether f depends on what is
     differentiated. last_results: the leaves of a call and what the path gave for them, until `take_results`.
     """
@@ -77,7 +77,7 @@ class Path:
         "there",
     )
 
-    def __init__(self, recorded: Recorded, derive: Derive, shared: bool = False) -> None:
+    def __init__(self, recorded: TracedCall, derive: Derive, shared: bool = False) -> None:
         """shared: between descents; then tables are made of it, if it is the gradient by one array."""
         active, form = recorded.leaves.active, recorded.leaves.form
         self.single: Leaf | None = None
@@ -100,10 +100,10 @@ class Path:
         self.checked: tuple[Any, float, int] = ((), np.nan, 0)
         self.there: tuple[Any, Any, Any] | None = None
 
-    def renew(self, recorded: Recorded) -> None:
+    def renew(self, recorded: TracedCall) -> None:
         """Take over a tracing, the first one or another that gave an equal graph."""
         self.recorded, self.same = recorded, recorded.environment.same
-        self.fast_call: Callable[..., Any] | None = None  # the short way in, made by `koubai.derivatives.gradient`
+        self.fast_call: Callable[..., Any] | None = None  # made by `koubai.derivatives.gradient`
         self.captured = [node.params["value"] for node in recorded.graph.nodes if node.op is CAPTURED]
 
     def run(self, leaves: Leaves, *extra: Any) -> tuple[Any, str]:
@@ -125,7 +125,7 @@ class Path:
 
     def by_table(self, args: Sequence[Any]) -> tuple[Any, Any] | None:
         """Return f and its gradient for one array by a table, to the bits of the program, if one is ready and unused;
-        None too where a guard fails, something is not finite, or what f reads has changed.
+        None too if a guard fails, something is not finite, or what f reads has changed.
         """
         if self.single is None or len(args) != 1 or type(args[0]) is not np.ndarray or not is_loaded():
             return None
@@ -220,7 +220,7 @@ def _computes_single(graph: Graph) -> bool:
 class _Adopting(Exception):
     """A function uses values of a trace around its own, so its derivative belongs there."""
 
-    def __init__(self, recorded: Recorded) -> None:
+    def __init__(self, recorded: TracedCall) -> None:
         self.recorded = recorded
 
 
@@ -265,19 +265,19 @@ class Paths:
             if any(type(v) is Traced for v in (*leaves.values, *extra)):
                 numbers = tuple(v.plain() if type(v) is Traced else v for v in leaves.values)
                 recorded = record_call(self.f, leaves._replace(values=numbers), scalar=self.scalar)
-                return self._replayed(recorded, leaves, extra)
+                return self._inlined(recorded, leaves, extra)
             try:
                 results = self._run(leaves, *extra)
             except _Adopting as adopting:
-                return self._replayed(adopting.recorded, leaves, extra)
+                return self._inlined(adopting.recorded, leaves, extra)
             outer.inner.append(self._known[leaves.form][0].recorded.environment)
             return results
         return self._run(leaves, *extra)
 
-    def _replayed(self, recorded: Recorded, leaves: Leaves, extra: Sequence[Any]) -> Any:
+    def _inlined(self, recorded: TracedCall, leaves: Leaves, extra: Sequence[Any]) -> Any:
         """Record the derived graph into the trace that is running."""
         graph = self.derive(recorded.graph, leaves.active)
-        return replay(recorded, graph, [*leaves.values, *recorded.adopted, *extra])
+        return inline(recorded, graph, [*leaves.values, *recorded.adopted, *extra])
 
     def _run(self, leaves: Leaves, *extra: Any) -> Any:
         known: Sequence[Path] = self._known.get(leaves.form, ())
@@ -521,12 +521,12 @@ class Paths:
         path.depends = cross_check(asked, leaves.values, leaves.active, value, products, self.name, single, whole)
 
     def _plain(self, leaves: Leaves, path: Path) -> Callable[..., float]:
-        """Return f itself; called as its caller would call it, if it may look at NumPy's error settings."""
-        looks = path.recorded.environment.may_look_at_errors
+        """Return f itself; called as its caller would call it, if it may read NumPy's error settings."""
+        reads = path.recorded.environment.may_read_errstate
 
         def f(*values: Any) -> float:
             self.nfev += 1
-            y = called(lambda: self._own(leaves, values)) if looks else self._own(leaves, values)
+            y = called(lambda: self._own(leaves, values)) if reads else self._own(leaves, values)
             return float(as_scalar(y))
 
         return f

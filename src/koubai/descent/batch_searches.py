@@ -21,9 +21,9 @@ from koubai.descent.optimizers import LBFGS, Optimizer
 from koubai.descent.search_stepper import LARGEST, Kind
 from koubai.errors import CompileError, FunctionError, GradientError, KoubaiError, TraceError, quiet
 from koubai.execute import scalar_code
+from koubai.execute.abi import address
 from koubai.execute.batched import NONFINITE
-from koubai.execute.descents import address
-from koubai.execute.elements import Unsuitable
+from koubai.execute.elements import NotLowerable
 from koubai.execute.pointwise import Pointwise
 from koubai.execute.replay import Replay
 from koubai.execute.scalar_code import ANSWER, AT, CALLED, Block
@@ -37,7 +37,7 @@ ANY_NUMBER = 2**31 - 1  # of evaluations
 class Searches:
     """The code for L-BFGS on one function from many starts.
 
-    raised: what f raised, in turn; raised_at: the same by the bytes of x. Raises Unsuitable where there is none.
+    raised: what f raised, in turn; raised_at: the same by the bytes of x. Raises NotLowerable where there is none.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class Searches:
     ) -> None:
         kind = Kind.of(optimizer)
         if not (type(optimizer) is LBFGS and kind.suits and isinstance(optimizer.lr, float)):
-            raise Unsuitable("a search with settings that only Python knows")
+            raise NotLowerable("a search with settings that only Python knows")
         if layout.dtype != np.float64 or layout.size > LARGEST:
-            raise Unsuitable(f"{layout.size} parameters of {layout.dtype}")
+            raise NotLowerable(f"{layout.size} parameters of {layout.dtype}")
         self.program, self.path, self.optimizer, self.kind = program, path, optimizer, kind
         self.layout, self.bounds, self.lock = layout, bounds, threading.Lock()
         self.raised: list[str] = []
@@ -58,12 +58,12 @@ class Searches:
         self.code: Pointwise | None = None
         try:
             self.code = Pointwise(path.graph)
-        except Unsuitable:
+        except NotLowerable:
             Replay(path.graph, path.program.executor == "floats")  # or it is refused, too
         try:
             self.machine = scalar_code.compiled(text)
         except CompileError as error:
-            raise Unsuitable(str(error)) from error
+            raise NotLowerable(str(error)) from error
 
     def worker(
         self, starts: FloatArray, results: Any, gtol: float | None, max_steps: int, most: int

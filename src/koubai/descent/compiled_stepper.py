@@ -22,8 +22,7 @@ from koubai.descent.steppers import PythonStepper
 from koubai.descent.stopping import Point
 from koubai.errors import CompileError, CompileWarning, TraceError, warn
 from koubai.execute import native
-from koubai.execute.choose import BOUND, LEAST, NATIVE_FROM, check_result, choose_native
-from koubai.execute.descents import (
+from koubai.execute.abi import (
     BEST,
     BEST_NORM,
     BEST_T,
@@ -40,7 +39,8 @@ from koubai.execute.descents import (
     SegmentState,
     T,
 )  # fmt: skip
-from koubai.execute.elements import Unsuitable
+from koubai.execute.choose import BOUND, LEAST, NATIVE_FROM, check_result, choose_native
+from koubai.execute.elements import NotLowerable
 from koubai.execute.floats import FloatsDescent
 from koubai.graph.call import Leaves
 from koubai.graph.graph import CONSTANT, Graph, run_nodes
@@ -224,7 +224,7 @@ class CompiledLoops:
             slice(*pair) for pair in itertools.pairwise(ends)
         ]  # where each array of the state is in the flat one
         self.spare: list[Segment] = []  # that no descent uses
-        with contextlib.suppress(Unsuitable):
+        with contextlib.suppress(NotLowerable):
             self.numbers = FloatsDescent(graphs, tolerances)
 
     def after(self, t: int) -> int | None:
@@ -311,7 +311,7 @@ class Segment:
                     if machine.library.origin != "memory":
                         self._check(machine)
                     loops.machine = machine
-                except Unsuitable as error:
+                except NotLowerable as error:
                     wanted, reason = False, f"no machine code: {error}"
                 except CompileError as error:
                     wanted, reason = False, str(error)

@@ -26,7 +26,7 @@ class Fused:
 
     state: what the optimizer shows as its state: the vectors and views of the single numbers. claim: refers weakly to a
     function that is called before other arrays are updated, and raises if the state is not theirs. Raises TraceError
-    or Unsuitable if the rule is not elementwise.
+    or NotLowerable if the rule is not elementwise.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ from koubai.descent.step_program import descent_graphs
 from koubai.descent.stopping import GROWTH
 from koubai.errors import FunctionError, GradientError, InputError, KoubaiError, TraceError, quiet
 from koubai.execute import batched, library
-from koubai.execute.elements import Unsuitable
+from koubai.execute.elements import NotLowerable
 from koubai.graph.formula import traced
 from koubai.graph.graph import Graph
 from koubai.graph.reverse import Careful
@@ -355,13 +355,13 @@ class Batch:
                     return
                 if "evaluate" in optimizer.rule.uses:
                     if rates:
-                        raise Unsuitable("a search with a rate for each start")
+                        raise NotLowerable("a search with a rate for each start")
                     self.code = Searches(program, self.path, optimizer, self.layout, self.bounds)
                 else:
                     self.code = self._batched(self.path.graph, x, rates)
                 self.reason = "f has machine code"
                 return
-            except (TraceError, GradientError, Unsuitable) as error:
+            except (TraceError, GradientError, NotLowerable) as error:
                 self.reason = error.reason if isinstance(error, TraceError) else str(error)
                 return
             except Exception as error:  # f's own, at this start: another one may do
@@ -383,7 +383,7 @@ class Batch:
         graph = GRADIENT(recorded.graph, recorded.leaves.active, Careful())
         try:
             return self._batched(graph, np.ravel(recorded.leaves.values[0]), rates)
-        except (TraceError, Unsuitable):
+        except (TraceError, NotLowerable):
             return None
 
     # -- running ------------------------------------------------------------------------------------------------------

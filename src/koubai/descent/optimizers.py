@@ -886,14 +886,14 @@ class Optimizer:
     def _fuse(self, layout: Layout, x: FloatArray) -> None:
         """Make the update in machine code, if the rule is elementwise, and check that it does what NumPy does."""
         from koubai.descent.fused import Fused
-        from koubai.execute.elements import Unsuitable
+        from koubai.execute.elements import NotLowerable
 
         self._fusions += 1
         if self._hyper["clipnorm"] is not None:
             return
         try:
             fused = Fused(self.step, self.init, layout, self._state, weakref.WeakMethod(self._claim))
-        except (TraceError, Unsuitable):
+        except (TraceError, NotLowerable):
             self._fusions = FUSIONS
             return
         if fused.code.library.origin != "memory" and (problem := fused.check(self.step, x, self._t + 1, self.lr_at(0))):

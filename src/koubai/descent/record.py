@@ -44,7 +44,7 @@ from koubai.descent.files import (
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.spec import written
 from koubai.errors import FunctionError, InputError, MissingPackageError, quiet
-from koubai.execute.descents import address
+from koubai.execute.abi import address
 from koubai.messages import reason
 from koubai.parameters import FloatArray, Layout, Parameters, flatten, is_structure, leaves, rebuilt
 

@@ -26,7 +26,7 @@ from koubai.descent.steppers import PythonStepper
 from koubai.descent.stopping import EPS, Point, are_equal, largest
 from koubai.errors import CompileError, CompileWarning, TraceError, quiet, warn
 from koubai.execute import library, scalar_code
-from koubai.execute.descents import address
+from koubai.execute.abi import address
 from koubai.execute.replay import Columns, Replay
 from koubai.execute.scalar_code import ANSWER, ASKED, AT, CALLED, EVALUATIONS, Block
 from koubai.parameters import FloatArray

@@ -12,7 +12,7 @@ from koubai.descent.objective import Bounds
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.stopping import GROWTH, Stopping
 from koubai.errors import TraceError
-from koubai.execute.descents import BIGGEST, DescentGraphs
+from koubai.execute.abi import BIGGEST, DescentGraphs
 from koubai.graph.formula import traced
 from koubai.graph.graph import Graph
 from koubai.parameters import Layout

@@ -23,11 +23,11 @@ from koubai.descent.batch_iterator import CountedGraphs
 from koubai.descent.optimizers import Optimizer
 from koubai.errors import FunctionError, GradientError, GradientWarning, TraceError, warn
 from koubai.execute import library, regions
+from koubai.execute.abi import offset_arrays
 from koubai.execute.arrays import compile_bound
 from koubai.execute.chain import Consecutive
-from koubai.execute.descents import offset_arrays
-from koubai.execute.elements import Unsuitable
-from koubai.graph.call import Leaves, Recorded, record_call, replay
+from koubai.execute.elements import NotLowerable
+from koubai.graph.call import Leaves, TracedCall, inline, record_call
 from koubai.graph.graph import Graph
 from koubai.graph.reverse import Careful, reverse
 from koubai.graph.traced import Traced, current_node
@@ -262,7 +262,7 @@ class StepPrograms:
             if bound.same is None and not bound.copies and all(part and part.passed_on == kept for part in parts):
                 for part in parts:
                     part.tie(*self.kept_numbers, *data, *[np.float64(1)] * 3)
-                with suppress(Unsuitable):
+                with suppress(NotLowerable):
                     slots = [(slot.x, slot.g) for slot in self.slots]
                     bound.consecutive = Consecutive(parts, slots, pairs, square=0, loss=1)
         return bound.consecutive
@@ -398,7 +398,7 @@ class StepPrograms:
         """Return the arguments of the loss."""
         return self.layout.view(x), *(() if model_state is None else (model_state,)), *data
 
-    def recorded(self, k: int, data: tuple[Any, ...]) -> Recorded:
+    def recorded(self, k: int, data: tuple[Any, ...]) -> TracedCall:
         """Trace the loss at slot k."""
         slot, loss = self.slots[k], self.model.loss
         leaves = Leaves.of(loss, self.arguments(slot.x, slot.model_state, data), {}, [0])
@@ -457,13 +457,13 @@ class StepPrograms:
 class Steps:
     """One traced path for one form of batch, and the code compiled for it, for the memory of any training."""
 
-    recorded: Recorded
+    recorded: TracedCall
     gradient: Graph
     step: Any  # binds the whole step to memory; None: the rule can't be part of the graph
     gradient_only: Any = None  # binds loss and gradient alone, once that was needed
 
     @classmethod
-    def traced(cls, programs: StepPrograms, recorded: Recorded, data: tuple[Any, ...]) -> Steps:
+    def traced(cls, programs: StepPrograms, recorded: TracedCall, data: tuple[Any, ...]) -> Steps:
         careful = Careful() if programs.careful else None
         gradient = reverse(recorded.graph, recorded.leaves.active, auxiliary=True, careful=careful)
         try:
@@ -493,7 +493,7 @@ class _Bound:
     consecutive: Consecutive | None = None  # makes several steps
     alone: bool = False  # whether it was found out that nothing does
 
-    def renew(self, recorded: Recorded) -> None:
+    def renew(self, recorded: TracedCall) -> None:
         """Take over another trace that gave an equal graph."""
         self.steps.recorded, self.same = recorded, _same(recorded)
 
@@ -557,11 +557,11 @@ class _Bound:
         return float(loss), float(square), counts
 
 
-def _same(recorded: Recorded) -> Callable[[], bool] | None:
+def _same(recorded: TracedCall) -> Callable[[], bool] | None:
     return None if recorded.environment.empty else recorded.environment.same
 
 
-def _loss_graph(programs: StepPrograms, recorded: Recorded, data: tuple[Any, ...]) -> Graph:
+def _loss_graph(programs: StepPrograms, recorded: TracedCall, data: tuple[Any, ...]) -> Graph:
     """Return the graph of the loss alone: (x, model state, data) -> loss."""
     slot = programs.slots[0]
     tape = Trace(concrete=False, name="loss")
@@ -569,12 +569,12 @@ def _loss_graph(programs: StepPrograms, recorded: Recorded, data: tuple[Any, ...
     rest = [] if slot.model_state is None else [tape.input(slot.model_state, "model_state")]
     rest += [tape.input(a, f"data{i}") for i, a in enumerate(data)]
     with tape.running():
-        loss, *_ = replay(recorded, recorded.graph, [*_parameters(programs, x), *rest])
+        loss, *_ = inline(recorded, recorded.graph, [*_parameters(programs, x), *rest])
     return tape.graph([_node(tape, loss)])
 
 
 def _step_graph(
-    programs: StepPrograms, recorded: Recorded, gradient: Graph, data: tuple[Any, ...], updates: bool
+    programs: StepPrograms, recorded: TracedCall, gradient: Graph, data: tuple[Any, ...], updates: bool
 ) -> Graph:
     """Return the graph of a step.
 
@@ -597,7 +597,7 @@ def _step_graph(
     weight = tape.input(np.float64(1), "weight")
     with tape.running():
         values = [*_parameters(programs, x), *(() if model_state is None else (model_state,)), *inputs]
-        results = replay(recorded, gradient, values)
+        results = inline(recorded, gradient, values)
         wanted = 1 + (model_state is not None) + programs.model.counts
         (loss, *others), parts = results[:wanted], results[wanted:]
         passed_on = [others.pop(0)] if model_state is not None else []
@@ -608,7 +608,7 @@ def _step_graph(
             return tape.graph([_node(tape, value) for value in (g, *sums, *passed_on, square, loss, *others)])
         t, lr = (tape.input(np.float64(1), name) for name in ("t", "lr"))
         rule = _rule_graph(programs)
-        after, *states = replay(rule, rule.graph, [x, g, t, lr, loss.astype(np.float64), *state])
+        after, *states = inline(rule, rule.graph, [x, g, t, lr, loss.astype(np.float64), *state])
         arrays = [states[i] for i in programs.arrays]
         numbers = [states[i] for i in programs.numbers]
         # last: it is added to in place, so no guard may fail after it
@@ -622,7 +622,7 @@ def _parameters(programs: StepPrograms, x: Any) -> list[Any]:
     return programs.layout.parts(programs.layout.view(x))
 
 
-def _rule_graph(programs: StepPrograms) -> Recorded:
+def _rule_graph(programs: StepPrograms) -> TracedCall:
     """Trace the update: (x, g, t, lr, fun, *state) -> (x, *state)."""
     slot, optimizer, layout = programs.slots[0], programs.optimizer, programs.layout
 

@@ -5,7 +5,7 @@ result is always fresh memory, never a buffer, so that the next call can't overw
 out for each call, so threads that call one program at once never share one.
 
 A program that runs again and again on the same memory, a training step, is bound to it once: then it reads and writes
-there, allocates nothing large, and the views that it needs are made beforehand.
+there, allocates nothing large, and the views that it needs are made in its setup.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from koubai.errors import CompileError
-from koubai.execute.descents import address, offset_arrays
-from koubai.execute.elements import Unsuitable, is_product, is_quotient
+from koubai.execute.abi import address, offset_arrays
+from koubai.execute.elements import NotLowerable, is_product, is_quotient
 from koubai.execute.memory import MemoryPlan, is_view, is_write
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, LEAVES, Graph, Guard, Node, statement
 from koubai.graph.ops import ON_NUMBERS, OPS, Index, add_into, distinct, rows_into
@@ -33,11 +33,11 @@ __all__ = ["compile_arrays", "compile_bound", "quiet_context"]
 
 _NEGATIVE, _ADD, _SUBTRACT, _MULTIPLY, _DIVIDE = (OPS[n] for n in ("negative", "add", "subtract", "multiply", "divide"))
 
-BUFFER = 1024  # elements an operand that NumPy copies at once where it can't work on the operands as they lie
+BUFFER = 1024  # elements an operand that NumPy copies at once if it can't work on the operands as they are in memory
 
 
 def compile_arrays(graph: Graph) -> Callable[..., Any]:
-    """Return ``run(*inputs)``: the outputs as a tuple, or None where a guard fails. Safe to call from several
+    """Return ``run(*inputs)``: the outputs as a tuple, or None if a guard fails. Safe to call from several
     threads.
     """
     plan = _Plan(graph)
@@ -63,14 +63,14 @@ def compile_bound(
 ) -> Callable[[Sequence[Any], Sequence[Any]], Callable[..., Any]]:
     """Return ``bind(memory, results)``, which returns ``run(*rest)``: the graph's program on memory that stays.
 
-    held: the inputs that always lie in the arrays ``memory``; into: the outputs that are written into the arrays
+    held: the inputs that are always in the arrays ``memory``; into: the outputs that are written into the arrays
     ``results``. These must not overlap ``memory``; but an output may take the place of an input where only the same
     element of this output depends on an element of that input, or, with fusion, where ``bind.replaceable`` says so. run
-    takes the other inputs and returns the other outputs as a tuple, or None where a guard fails. The bound programs
+    takes the other inputs and returns the other outputs as a tuple, or None if a guard fails. The bound programs
     share their buffers: one at a time may run; bind.fresh() is another one, with buffers of its own.
-    fusion: `koubai.execute.regions`, where what stands between the matrix products is to be machine code;
+    fusion: `koubai.execute.regions`, if what is between the matrix products is to be machine code;
     bind.libraries: of that code, one a region. run.parts: `koubai.execute.chain.Parts`, or None.
-    bind.replaceable: pairs (place in memory, place in results) where the result may lie in that memory: its elements
+    bind.replaceable: pairs (place in memory, place in results) of which the result may be in that memory: its elements
     are read for the last time before they are written, and only when no guard can fail any more.
     """
     plan = _Plan(graph, held, into, fusion)
@@ -171,7 +171,7 @@ class _Plan:
         self.regions: list[Any] = []
         self.fusion: Any = fusion
         self.libraries: list[Any] = []  # of the regions' machine code
-        self.replaceable: set[tuple[int, int]] = set()  # (input, output): the output may lie in the input's memory
+        self.replaceable: set[tuple[int, int]] = set()  # (input, output): the output may be in the input's memory
         if self.fusion is not None:
             graph, self.regions = self.fusion.partition(graph)
         self.graph = graph
@@ -180,9 +180,9 @@ class _Plan:
         self.bound = into is not None
         self.held = [graph.inputs[k] for k in held]
         self.into = tuple(into or ())
-        # in a bound program: what lies in memory that stays, and whether without gaps
-        self.steady = dict.fromkeys(self.held, True)
-        self.prelude: list[str] = []  # the views of such memory
+        # in a bound program: what is in memory that stays, and whether without gaps
+        self.persistent = dict.fromkeys(self.held, True)
+        self.setup: list[str] = []  # lines that run once: the views of such memory
         self.namespace: dict[str, Any] = {"np": np, "add_into": add_into}
         self.sizes: list[tuple[int, np.dtype[Any]]] = []  # one flat buffer each
         self.views: dict[tuple[int, tuple[int, ...]], str] = {}  # (buffer, shape) -> its name
@@ -198,7 +198,7 @@ class _Plan:
         return bool(node.shape) and is_view(node)
 
     def _lies_alike(self, node: Node, root: int) -> bool:
-        """Do the operands that show ``root`` have their elements in the order of the node's?"""
+        """Return whether the operands that show ``root`` have their elements in the order of the node's."""
         for j in node.inputs:
             if self.memory.roots[j] != root:
                 continue
@@ -212,7 +212,7 @@ class _Plan:
 
     @staticmethod
     def _shows_memory(node: Node) -> bool:
-        """Would NumPy return a 0-d array that shows the operand's memory, not a number?"""
+        """Return whether NumPy would return a 0-d array that shows the operand's memory, not a number."""
         if node.op.index == "reads":
             return any(item is Ellipsis for item in node.params["index"].items)
         return node.op.view
@@ -246,8 +246,9 @@ class _Plan:
         free: dict[tuple[int, np.dtype[Any]], list[int]] = {}
         self.names = name = [f"v{i}" for i in range(count)]
 
-        aims = {i: aim for i, aim in self._aims().items() if i not in region_of}
-        skipped = {target for target, _ in aims.values()} | {nodes[target].inputs[0] for target, _ in aims.values()}
+        targets = {i: target for i, target in self._output_targets().items() if i not in region_of}
+        writes = {write for write, _ in targets.values()}
+        skipped = writes | {nodes[write].inputs[0] for write in writes}
         parts, passed = self._parts()
 
         def take(node: Node) -> int:
@@ -260,7 +261,7 @@ class _Plan:
         def release(buffer: int) -> None:
             free.setdefault(self.sizes[buffer], []).append(buffer)
 
-        def settle(i: int) -> str:
+        def allocate(i: int) -> str:
             """Give node ``i`` memory of its own, unless it has some; return its name."""
             node = nodes[i]
             if i in results:
@@ -271,30 +272,30 @@ class _Plan:
             else:
                 place[i] = take(node)
                 name[i] = self._view(place[i], node.shape)
-            self.steady[i] = True
+            self.persistent[i] = True
             return name[i]
 
-        settled: set[int] = set()
+        allocated: set[int] = set()
 
         dying: dict[int, list[int]] = {}
         for i in range(count):
             dying.setdefault(last[i], []).append(i)
 
-        def own_place(i: int, operands: Sequence[int] = ()) -> None:
+        def assign_memory(i: int, operands: Sequence[int] = ()) -> None:
             """Give node ``i``, which something else writes, memory: its part of a whole, that of one of ``operands``,
             which nobody needs any more, or its own.
             """
             if i not in parts:
                 left = [j for j in operands if j in place and i not in results and i not in kept]
                 if left:
-                    place[i], name[i], self.steady[i] = place.pop(left[0]), name[left[0]], True
+                    place[i], name[i], self.persistent[i] = place.pop(left[0]), name[left[0]], True
                 else:
-                    settle(i)
+                    allocate(i)
                 return
             target, (before, after) = parts[i]
-            if target not in settled:
-                settled.add(target)
-                settle(target)
+            if target not in allocated:
+                allocated.add(target)
+                allocate(target)
             as_it_is = nodes[i].shape == (after - before, *nodes[target].shape[1:])
             shape = "" if as_it_is else f".reshape({nodes[i].shape})"
             self._show(i, target, f"{name[i]} = {name[target]}[{before}:{after}]{shape}")
@@ -305,7 +306,7 @@ class _Plan:
                 continue
             self.marks.append((i, len(self.lines)))
             ended = dying.get(region_of[i].members[-1], ()) if i in region_of else ()
-            if i in region_of and self._region(region_of[i], name, own_place, ended):
+            if i in region_of and self._region(region_of[i], name, assign_memory, ended):
                 skips = region_of[i].members[-1]
                 for k in region_of[i].members:
                     if not nodes[k].shape:  # a chain reads it when all is done: its memory is nobody else's
@@ -320,9 +321,9 @@ class _Plan:
             args = [name[j] for j in node.inputs]
             if node.op in LEAVES:
                 name[i] = self._leaf(i, node)
-            elif i in aims:
-                target, (before, after) = aims[i]
-                settle(target)
+            elif i in targets:
+                target, (before, after) = targets[i]
+                allocate(target)
                 rest = float(nodes[nodes[target].inputs[0]].op.fills or 0)
                 if before:
                     self.lines.append(f"{name[target]}[:{before}] = {rest}")
@@ -331,9 +332,9 @@ class _Plan:
                 self._show(i, target, f"{name[i]} = {name[target]}[{before}:{after}]")
                 self.lines.append(self._into(node, args, name[i]))
             elif i in parts:
-                own_place(i)
+                assign_memory(i)
                 self.lines.append(self._into(node, args, name[i]))
-            elif i in settled:  # the joined parts; those that are not made in place are copied
+            elif i in allocated:  # the joined parts; those that are not made in place are copied
                 before = 0
                 for j in node.inputs:
                     after = before + nodes[j].shape[0]
@@ -349,7 +350,7 @@ class _Plan:
                     full = f"np.full({node.shape}, {number}, " if number else f"np.zeros({node.shape}, "
                     self.lines.append(f"{name[i]} = {full}{self._dtype(node.dtype)})")
                 else:
-                    self.lines.append(f"{settle(i)}.fill({number})")
+                    self.lines.append(f"{allocate(i)}.fill({number})")
             elif self._can_write_out(node) and (i not in kept or i in results):
                 # an element is read before it is overwritten, so the result may take an operand's place; but what
                 # goes by a mask reads it after its first write
@@ -357,9 +358,9 @@ class _Plan:
                     for r in [r for r in done if self._lies_alike(node, r)]:
                         release(place[r])
                         done.remove(r)
-                self.lines.append(self._into(node, args, settle(i)))
+                self.lines.append(self._into(node, args, allocate(i)))
             elif i in self.memory.copied:
-                self.lines.append(f"np.copyto({settle(i)}, {args[0]}[{self._index(node.params['index'], ())}])")
+                self.lines.append(f"np.copyto({allocate(i)}, {args[0]}[{self._index(node.params['index'], ())}])")
             elif self._is_view(node):
                 self._show(i, node.inputs[0], self._plain(node, name[i], args))
             else:
@@ -392,7 +393,7 @@ class _Plan:
 
     # --- code
     def _region(
-        self, region: Any, name: list[str], own_place: Callable[[int, Sequence[int]], None], ended: Sequence[int]
+        self, region: Any, name: list[str], assign_memory: Callable[[int, Sequence[int]], None], ended: Sequence[int]
     ) -> bool:
         """Write the call of a region's kernel; return whether there is one. ended: what nobody needs after it."""
         nodes, members = self.nodes, set(region.members)
@@ -405,30 +406,30 @@ class _Plan:
         outputs = sorted({self.memory.roots[i] for i in outputs})
 
         def moves(i: int) -> bool:
-            return i not in self.steady
+            return i not in self.persistent
 
         try:
             kernel = self.fusion.Kernel(self.graph, region, outputs, moves)
-        except Unsuitable:
+        except NotLowerable:
             return False
-        if any(not self.steady[i] for i in kernel.arrays if i in self.steady):
+        if any(not self.persistent[i] for i in kernel.arrays if i in self.persistent):
             return False  # memory with gaps
         shows = [self.memory.roots[i] for i in kernel.arrays]
         decided = region.members[0] > self._last_refusal()
         for i in kernel.outputs:
             read_no_more = [j for j in ended if shows.count(j) == 1 and kernel.may_replace(j, i)]
-            own_place(i, read_no_more)
-            if not self.steady.get(i):
+            assign_memory(i, read_no_more)
+            if not self.persistent.get(i):
                 raise CompileError(f"node {i} has no memory that stays")
             if decided:
                 self.replaceable |= {(j, i) for j in read_no_more if nodes[j].op is INPUT}
         self.libraries.append(kernel.library)
-        k = sum(line.startswith("table") for line in self.prelude)
+        k = sum(line.startswith("table") for line in self.setup)
         self.namespace |= {"table": self.fusion.table, "addressof": ctypes.addressof, f"kernel{k}": kernel.call}
         arrays = ["None" if i in kernel.moving else name[i] for i in kernel.arrays]
         if kernel.workspace:
             arrays.append(f"np.empty({kernel.workspace}, np.uint8)")
-        self.prelude += [f"table{k} = table({', '.join(arrays)})", f"address{k} = addressof(table{k})"]
+        self.setup += [f"table{k} = table({', '.join(arrays)})", f"address{k} = addressof(table{k})"]
         first = len(self.lines)
         for i in kernel.moving:
             self.lines.append(self._evened(i))
@@ -444,7 +445,7 @@ class _Plan:
                 self.lines.append(f"v{i} = {name[i]}[()]")
                 called.results.append((i, name[i]))
                 name[i] = f"v{i}"
-                del self.steady[i]  # it is a number now
+                del self.persistent[i]  # it is a number now
         for i in region.members:  # for people
             self.lines.append(f"# {statement(nodes[i], f'v{i}', [f'v{j}' for j in nodes[i].inputs])}")
         for i in shown:
@@ -458,10 +459,10 @@ class _Plan:
         return f"even{i} = {v} if {v}.flags.c_contiguous else np.ascontiguousarray({v})"
 
     def _chained(self) -> tuple[list[str], list[str], list[str]] | None:
-        """Return the program as a chain that one call goes through: the lines beforehand, those of a run, and those
-        that give its parts to who makes many runs in a row.
+        """Return the program as a chain that one call goes through: the lines of its setup, those of a run, and
+        those that give its parts to a caller that makes many runs in a row.
 
-        None where that isn't all that it does with arrays. What is computed of single numbers comes before the call, if
+        None if that isn't all that it does with arrays. What is computed of single numbers comes before the call, if
         it depends on arguments alone, or after it.
         """
         nodes, name = self.nodes, self.names
@@ -499,7 +500,7 @@ class _Plan:
             elif node.op.view and node.inputs[0] in shown and self._shows_all(node, shown[node.inputs[0]][1]):
                 j, array = shown[node.inputs[0]]
                 shown[i] = j, node.op.call(array, **node.params)
-            elif is_product(node) and len(lines) == 1 and self.steady.get(i) and self._multiplies_matrices(node):
+            elif is_product(node) and len(lines) == 1 and self.persistent.get(i) and self._multiplies_matrices(node):
                 operands = []
                 for place, j in enumerate(node.inputs):
                     if j in shown:
@@ -507,7 +508,7 @@ class _Plan:
                         operands.append(f"like{i}_{place}")
                         tied.append(self._evened(argument))
                         tied.append(f"rows[{self.fusion.place(len(links), place)}] = address(even{argument})")
-                    elif j in self.steady:
+                    elif j in self.persistent:
                         operands.append(name[j])
                     else:
                         return None
@@ -527,8 +528,8 @@ class _Plan:
         if len(links) < 2 or not self.fusion.chains(products):
             return None
         self.namespace |= {"Chain": self.fusion.Chain, "address": address, "c_double": ctypes.c_double}
-        beforehand = [f"numbers = (c_double * {max(1, len(numbers))})()", "chain = Chain()", *links]
-        beforehand += ["rows = chain.table()", "through = chain.call(rows)"]
+        setup = [f"numbers = (c_double * {max(1, len(numbers))})()", "chain = Chain()", *links]
+        setup += ["rows = chain.table()", "through = chain.call(rows)"]
         tied = list(dict.fromkeys(tied))
         call = "if not through(): raise IndexError('an index is out of range')"
         run = [*tied, *before, *(f"numbers[{k}] = {value}" for k, value in enumerate(numbers)), call, *shows]
@@ -540,7 +541,7 @@ class _Plan:
             passed_on += 1
         given_back = given_back[passed_on:]
         if not late.issuperset(given_back):
-            return beforehand, run, []
+            return setup, run, []
         arguments, tail = ", ".join(self.arguments), f"return ({''.join(name[i] + ', ' for i in given_back)})"
         parts = [f"def tie({arguments}):", *(f"    {line}" for line in [*tied, "return ()"])]
         parts += [f"def before({arguments}):", *(f"    {line}" for line in before)]
@@ -550,7 +551,7 @@ class _Plan:
         parts += [f"run.parts = Parts(chain, rows, numbers, tie, before, after, ({places}), quotients, {passed_on})"]
         self.namespace["Parts"] = self.fusion.Parts
         self.namespace["quotients"] = [self._quotient(i, [i for i, _ in results]) for i in given_back]
-        return beforehand, run, parts
+        return setup, run, parts
 
     def _quotient(self, i: int, results: list[int]) -> tuple[int, Any] | None:
         """Return which of the results a number is, or is a quotient of, and by what; None if it is something else."""
@@ -575,24 +576,24 @@ class _Plan:
         return all(len(self.nodes[j].shape) == 2 and self.nodes[j].dtype == node.dtype for j in node.inputs)
 
     def _last_refusal(self) -> int:
-        """Return the last node at which the program may return None; -1 where it never does."""
+        """Return the last node at which the program may return None; -1 if it never does."""
         captured = [i for i, node in enumerate(self.nodes) if node.op is CAPTURED]
         return max([guard.node for guard in self.graph.guards] + captured, default=-1)
 
     def _show(self, i: int, base: int, line: str) -> None:
-        """Add the line that makes node ``i`` a view of node ``base``: beforehand, where that one's memory stays."""
-        whole = self.steady.get(base)
+        """Add the line that makes node ``i`` a view of node ``base``: in the setup, if that one's memory stays."""
+        whole = self.persistent.get(base)
         node = self.nodes[i]
         # a reshape of memory with gaps may be a copy
         if not self.bound or whole is None or (node.op.reshapes and node.shape and not whole):
             self.lines.append(line)
             return
-        self.prelude.append(line)
-        self.steady[i] = whole and self._is_run(node)
+        self.setup.append(line)
+        self.persistent[i] = whole and self._is_run(node)
 
     @staticmethod
     def _is_run(node: Node) -> bool:
-        """Does the view show memory without gaps where its base does?"""
+        """Return whether the view shows memory without gaps if its base does."""
         if node.op.index != "reads":
             return node.op.reshapes or not node.op.view  # what is made there
         items = [item for item in node.params["index"].items if item is not Ellipsis]
@@ -619,7 +620,7 @@ class _Plan:
         return node.op.out or node.op.into is not None
 
     def _gathers_rows(self, node: Node) -> bool:
-        """Is the index one array of whole numbers?"""
+        """Return whether the index is one array of whole numbers."""
         if node.params["index"].items != (Index.HOLE,):
             return False
         index = self.nodes[node.inputs[1]]
@@ -638,7 +639,7 @@ class _Plan:
         return f"{self._bind(call)}({', '.join(arguments)}, {out})"
 
     def _written(self, node: Node, args: list[str], target: str) -> str:
-        """Return the same for an operation that is no ufunc."""
+        """Return the same for an operation that isn't a ufunc."""
         if (reduction := node.op.reduction) is not None:
             axis = node.params["axis"]
             axis = axis[0] if axis is not None and len(axis) == 1 else axis
@@ -665,7 +666,7 @@ class _Plan:
             operands.append(text)
         return operands
 
-    def _aims(self) -> dict[int, tuple[int, tuple[int, int]]]:
+    def _output_targets(self) -> dict[int, tuple[int, tuple[int, int]]]:
         """Find results that are only written into a slice of zeros: they are computed in place there.
 
         Returns {node: (the write, (start, stop))}.
@@ -675,7 +676,7 @@ class _Plan:
             for j in node.inputs:
                 readers.setdefault(j, []).append(i)
         watched = {guard.node for guard in self.graph.guards} | set(self.graph.outputs)
-        aims = {}
+        targets = {}
         for i, node in enumerate(self.nodes):
             if node.op.index != "sets" or len(node.shape) != 1 or node.params["index"].holes:
                 continue
@@ -695,8 +696,8 @@ class _Plan:
                 and readers[zeros] == [i]
                 and not watched & {value, zeros}
             ):
-                aims[value] = i, (start, stop)
-        return aims
+                targets[value] = i, (start, stop)
+        return targets
 
     def _parts(self) -> tuple[dict[int, tuple[int, tuple[int, int]]], set[int]]:
         """Find what is only joined with others, end to end: each part is made in its place there, and never copied.
@@ -737,7 +738,7 @@ class _Plan:
 
     def _typed(self, node: Node, args: list[str]) -> list[str]:
         """Return the operands with NumPy's numbers for Python's complex ones, whose arithmetic leaves NumPy: it takes a
-        float64 for a Python float, raises at zero, and its result is no array.
+        float64 for a Python float, raises at zero, and its result isn't an array.
         """
         kind = node.dtype.type if node.dtype is not None and node.dtype.kind == "c" else np.complex128
         given = [self.nodes[j].params.get("value") for j in node.inputs]
@@ -781,7 +782,7 @@ class _Plan:
         return f"{text}," if len(index.items) == 1 and index.holes else text
 
     def _writes_on(self, i: int, roots: list[int], last: list[int]) -> bool:
-        """Is node ``i`` a write into an array that nobody needs as it was, so that it can be done in place?"""
+        """Return whether node ``i`` is a write into an array that is not needed as it was: it can be done in place."""
         node = self.nodes[i]
         if not is_write(node):
             return False
@@ -802,7 +803,7 @@ class _Plan:
         take: Callable[[Node], int],
         results: dict[int, str],
     ) -> None:
-        """A write into an array: in place where that is allowed, else into a copy."""
+        """Write into an array: in place if that is allowed, else into a copy."""
         base = node.inputs[0]
         target = f"v{i}"
         if self._writes_on(i, roots, last):
@@ -819,8 +820,8 @@ class _Plan:
             target = self._view(place[i], node.shape)
             self.lines.append(f"np.copyto({target}, {args[0]})")
         name[i] = target
-        if self.steady.get(base) or not target.startswith("v"):
-            self.steady[i] = True
+        if self.persistent.get(base) or not target.startswith("v"):
+            self.persistent[i] = True
         index = self._index(node.params["index"], args[2:])
         if node.op.index == "sets":
             self.lines.append(f"{target}[{index}] = {args[1]}")
@@ -876,13 +877,13 @@ class _Plan:
         memory = [f"v{i}" for i in self.held] + [f"r{k}" for k in self.into]
         chained = self._chained()
         links, lines, parts = ([], self.lines, []) if chained is None else chained
-        beforehand = [*unpack, *self.prelude, *links, f"def run({', '.join(self.arguments)}):"]
-        tables = [line.split()[0] for line in self.prelude if line.startswith("table")]
+        setup = [*unpack, *self.setup, *links, f"def run({', '.join(self.arguments)}):"]
+        tables = [line.split()[0] for line in self.setup if line.startswith("table")]
         tables += ["rows", "numbers"] * (chained is not None)
         held = [f"run.held = {', '.join(tables)}"] if tables else []  # the kernels know only their addresses
         body = [f"    {line}" for line in [*lines, tail]] + [*parts, *held, "return run"]
         head = f"def bind(buffers{''.join(', ' + a for a in memory)}):"
-        return "\n".join([head, *(f"    {line}" for line in beforehand + body), ""])
+        return "\n".join([head, *(f"    {line}" for line in setup + body), ""])
 
     def compiled(self) -> Callable[..., Any]:
         exec(compile(self.source, "<koubai: straight-line NumPy>", "exec"), self.namespace)

@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 
 from koubai.execute import library
-from koubai.execute.descents import DescentGraphs, address
-from koubai.execute.elements import Unsuitable, filled, moved_inputs, split
+from koubai.execute.abi import DescentGraphs, address
+from koubai.execute.elements import NotLowerable, filled, moved_inputs, split
 from koubai.execute.ir import BOOL, TAGS, Function, Loop, Value
 from koubai.execute.llvm import KINDS, has_code, module
 from koubai.execute.lower import lowered
-from koubai.execute.native import Captured, added, depends, expand, fingerprint, loop_invariant
+from koubai.execute.native import Captured, added, depends, fingerprint, loop_invariant, unroll
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, Graph, Node
 from koubai.graph.ops import Range
 
@@ -107,7 +107,7 @@ class BatchedDescents:
     ) -> None:  # fmt: skip
         kind = KINDS.get(graphs.dtype, "")
         if kind not in TAGS:
-            raise Unsuitable(f"parameters of {graphs.dtype}")
+            raise NotLowerable(f"parameters of {graphs.dtype}")
         graphs, begin = graphs.lowered(has_code), lowered(begin, has_code)
         self.graphs, self.dtype, self.growth = graphs, graphs.dtype, growth
         checks_norm = gtol and not near
@@ -147,7 +147,7 @@ class BatchedDescents:
                 nothing = [np.broadcast_to(filled((), [code.constant(0.0, "double")]), update.nodes[i].shape)
                            for i in update.inputs]  # fmt: skip
                 nothing[4], nothing[5] = filled((), [step]), filled((), [lr])
-                results, _ = expand(code, part, nothing, lambda i: None, self.varying)
+                results, _ = unroll(code, part, nothing, lambda i: None, self.varying)
                 for k, result in enumerate(results):
                     code.store(code.cast(result[()], "double"), row, 1 + k)
         code.ret()
@@ -288,7 +288,7 @@ class _Writer:
         self.columns = code.alloca(kind, self.n * self.width, 64)
         self.shapes = [graphs.value.nodes[i].shape for i in graphs.value.inputs]
         self.row = len(batch.invariant) + 1
-        self.rate: Any = None  # of each lane, where each has its own
+        self.rate: Any = None  # of each lane, if each has its own
 
     # -- values in lanes ----------------------------------------------------------------------------------------------
 
@@ -335,7 +335,7 @@ class _Writer:
         bounded: x is in the safe interval.
         """
         self.code.bounded = bounded and library.has_fma()
-        results, asked = expand(self.code, self.graphs.value, split(x, self.shapes), self.held.__getitem__)
+        results, asked = unroll(self.code, self.graphs.value, split(x, self.shapes), self.held.__getitem__)
         self.code.bounded = False
         g = [self.wide(v) for part in results[1:] for v in part.ravel()]
         same = self.code.splat(self.code.all(asked), self.width)
@@ -343,7 +343,7 @@ class _Writer:
 
     def measure(self, x: Sequence[Value], g: Sequence[Value]) -> Value:
         given = [filled((self.n,), x), filled((self.n,), g), self.low, self.high]
-        return self.wide(expand(self.code, self.graphs.measure, given, self.held.__getitem__)[0][0][()])
+        return self.wide(unroll(self.code, self.graphs.measure, given, self.held.__getitem__)[0][0][()])
 
     def update(
         self, t: Value, x: Sequence[Value], g: Sequence[Value], state: Sequence[Value], f: Value
@@ -360,7 +360,7 @@ class _Writer:
                 known[i] = filled((), [code.cast(code.load(row, 1 + k, "double"), kind)])
         given = [filled((self.n,), x), filled((self.n,), g), self.low, self.high]
         given += [filled((), [v]) for v in (after, lr, f)]
-        results, _ = expand(
+        results, _ = unroll(
             code, self.graphs.update, [*given, *split(state, self.graphs.states)], self.held.__getitem__,
             self.batch.varying, known,
         )  # fmt: skip
@@ -384,7 +384,7 @@ class _Writer:
             x = [self.load(self.column(k)) for k in range(n)]
             if self.rates:
                 self.rate = code.cast(self.load(given["table"], blocks.index), "double")
-            states, _ = expand(code, self.begin, [filled((n,), x)], self.held.__getitem__)
+            states, _ = unroll(code, self.begin, [filled((n,), x)], self.held.__getitem__)
             state = [self.wide(v) for part in states for v in part.ravel()]
             f, g, same = self.value(x, self.is_safe)
             norm = self.measure(x, g)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from koubai.execute import library
-from koubai.execute.descents import address
-from koubai.execute.elements import Unsuitable
+from koubai.execute.abi import address
+from koubai.execute.elements import NotLowerable
 from koubai.execute.ir import TAGS, Function, Value
 from koubai.execute.llvm import KINDS, module
 from koubai.execute.replay import DIMENSIONS, KNOWN_MACHINE, POINTERS, STRIDES, WIDTH, inner_loop
@@ -30,12 +30,12 @@ def chains(dtypes: set[Any]) -> bool:
     """Return whether there are chains here, and products of arrays of these dtypes in them."""
     try:
         return KNOWN_MACHINE and all(inner_loop(np.matmul, _CODE[dtype]) for dtype in dtypes)
-    except (KeyError, Unsuitable):
+    except (KeyError, NotLowerable):
         return False
 
 
 def place(row: int, operand: int) -> int:
-    """Return the word of a table in which the address of a product's first or second operand stands."""
+    """Return the word of a table in which the address of a product's first or second operand is."""
     return row * WIDTH + POINTERS + operand
 
 
@@ -50,7 +50,7 @@ def entry(kernel: Function, numbers: int) -> Function:
 
 
 def _write_through() -> Function:
-    """through(rows, count): do what the rows say; false where a kernel fails."""
+    """through(rows, count): do what the rows say; false if a kernel fails."""
     code = Function("through", "i1", ["rows", ("i64", "count")], apart=False)
     rows, count = code.arguments
     code.ret(_written(code, rows, count))
@@ -92,8 +92,8 @@ def _product(dtype: Any, *forms: tuple[int, ...]) -> tuple[list[int], list[int]]
 
 
 class Chain:
-    """The rows of a program, in order. rows: the table, once all are added; an operand that lies elsewhere at every
-    call is written there. call(): do what they say; False where an index is none.
+    """The rows of a program, in order. rows: the table, once all are added; an operand that is elsewhere at every
+    call is written there. call(): do what they say; False if an index is out of range.
     """
 
     def __init__(self) -> None:
@@ -134,10 +134,10 @@ def _words(count: int) -> Any:
 
 @dataclass(frozen=True)
 class Parts:
-    """A program that is a chain, in parts, for who makes many runs of it in a row.
+    """A program that is a chain, in parts, for a caller that makes many runs of it in a row.
 
     tie, before: called with the arguments of a run; the first has the rows lead to the arrays among them, the second
-    returns the numbers, or None where a guard fails. passed_on: so many arguments, the first ones, are what a run
+    returns the numbers, or None if a guard fails. passed_on: so many arguments, the first ones, are what a run
     returns first. after: called with the results, numbers in the memory ``results``, returns what a run does then.
     quotients: of which result, by which number, each of these is the quotient (None: by none); None if it is not.
     """
@@ -182,7 +182,7 @@ def _write_several(form: _Form) -> Function:
     """several(context, count, huge, start, rise): make so many steps; their number is the last word of the context.
 
     One that is to be looked at is the last: its loss is not finite, or above the start's by more than ``rise``, or
-    g · g is not below ``huge``. Its row is not written. False where a kernel fails.
+    g · g is not below ``huge``. Its row is not written. False if a kernel fails.
     """
     kinds: list[Any] = ["context", ("i64", "count"), ("double", "huge"), ("double", "start"), ("double", "rise")]
     code = Function("several", "i1", kinds, apart=False)
@@ -262,7 +262,7 @@ class Consecutive:
     row written, if one is due.
 
     parts: of the slots' programs. slots: (x, g) of each. arrays: (rows, memory for a batch of them), as the programs
-    are tied to them. square, loss: which of a run's results g · g and the loss are. Raises Unsuitable.
+    are tied to them. square, loss: which of a run's results g · g and the loss are. Raises NotLowerable.
     """
 
     def __init__(
@@ -272,7 +272,7 @@ class Consecutive:
         first = parts[0]
         form = _form(first, slots, square, loss)
         if any(a.shape[1:] != out.shape[1:] or a.dtype != out.dtype for a, out in arrays):
-            raise Unsuitable("rows of another form than those of a batch")
+            raise NotLowerable("rows of another form than those of a batch")
         self.before, self.after = first.before, first.after
         self.columns = [np.dtype(v.dtype) for v in first.results]
         tables = [
@@ -297,7 +297,7 @@ class Consecutive:
         self, t: int, k: int, order: Any, numbers: Sequence[tuple[Any, ...]], limits: tuple[float, float, float],
         out: Any, mask: int, places: Sequence[int],
     ) -> bool:  # fmt: skip
-        """Make the steps from ``t`` on, the first one from slot ``k``; `made` says how many were. False where an index
+        """Make the steps from ``t`` on, the first one from slot ``k``; `made` says how many were. False if an index
         is none.
 
         order: of the rows, from the first batch on. numbers: of each step. limits: of g · g; the loss at the start, and
@@ -311,7 +311,7 @@ class Consecutive:
 
     @property
     def made(self) -> int:
-        """How many steps the last call has made, or the one under way, if an exception came between."""
+        """The number of steps that the last call has made, or the one under way, if an exception came between."""
         return int(self._words[-1])
 
     def results(self, out: Any) -> Iterator[tuple[Any, ...]]:
@@ -324,8 +324,8 @@ def _form(parts: Parts, slots: Sequence[tuple[Any, Any]], square: int, loss: int
     asked, found = parts.quotients[square], parts.quotients[loss]
     kind = KINDS.get(slots[0][0].dtype, "")
     if asked is None or found is None or asked[1] is not None or kind not in TAGS:
-        raise Unsuitable("another form of the loss")
+        raise NotLowerable("another form of the loss")
     square_dtype, loss_dtype = (parts.results[at].dtype for at, _ in (asked, found))
     if square_dtype != np.float64 or KINDS.get(loss_dtype, "") not in TAGS:
-        raise Unsuitable(f"a loss of {loss_dtype}")
+        raise NotLowerable(f"a loss of {loss_dtype}")
     return _Form(kind, len(slots), asked[0], found[0], KINDS[loss_dtype], found[1])

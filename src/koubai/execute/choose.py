@@ -1,4 +1,4 @@
-"""Which executor runs a graph: a fixed rule of the graph alone, never of a clock. And is its machine code right?"""
+"""Which executor runs a graph: a fixed rule of the graph alone, not of a clock. And the check of its machine code."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from koubai.errors import CompileError, CompileWarning, warn
+from koubai.execute.abi import operations
 from koubai.execute.arrays import compile_arrays, compile_bound
-from koubai.execute.descents import operations
-from koubai.execute.elements import Unsuitable
+from koubai.execute.elements import NotLowerable
 from koubai.execute.floats import compile_floats
 from koubai.execute.interpreter import interpret
 from koubai.execute.memory import is_view, is_write
@@ -28,9 +28,9 @@ STEPS, STEPS_AN_ELEMENT = 500, 2  # from which on machine code takes the place o
 
 
 def choose_native(operations: int, max_steps: int, after: int | None) -> tuple[bool, str]:
-    """Tell whether a descent runs in machine code, and why.
+    """Return whether a descent runs in machine code, and why.
 
-    operations: elements computed in a step. after: steps made by a loop of Python numbers, None where there is none.
+    operations: elements computed in a step. after: steps made by a loop of Python numbers, None if there is none.
     """
     from koubai.execute import library, native
 
@@ -57,7 +57,7 @@ ELEMENTS_OF_A_CALL, UPDATED = 10_000, 2_000_000
 
 
 def choose_fused(size: int, updates: int) -> bool:
-    """Tell whether updates of this many numbers run in machine code from now on, after ``updates`` of them."""
+    """Return whether updates of this many numbers run in machine code from now on, after ``updates`` of them."""
     if updates * (size + ELEMENTS_OF_A_CALL) < UPDATED:
         return False
     from koubai.execute import library
@@ -79,7 +79,7 @@ MANY = 1000  # nodes of which no Python arithmetic is made, nor loops
 
 
 def _computed(graph: Graph) -> int:
-    """Return how many elements are computed or moved, if writes are done where the arrays lie."""
+    """Return how many elements are computed or moved, if writes are done in place."""
     nodes, total = graph.nodes, len(graph.nodes)
     for node in nodes:
         if node[3] and node.op not in LEAVES and not is_view(node):
@@ -105,12 +105,12 @@ def _fused(graph: Graph) -> tuple[Callable[..., Any] | None, str]:
     for left_to_numpy, make in ((loops.left_to_numpy, loops.compile_loops), (_left_by_rows, _compile_rows)):
         try:
             ways.append((left_to_numpy(graph), make))
-        except Unsuitable as error:
+        except NotLowerable as error:
             why = str(error)
     for _, compile_way in sorted(ways, key=lambda way: way[0]):
         try:
             return compile_way(graph), f"{computed} elements: compiling pays from {LOOPED} on"
-        except Unsuitable as error:
+        except NotLowerable as error:
             why = str(error)
         except CompileError as error:
             why = str(error)
@@ -132,12 +132,12 @@ def _by_rows(graph: Graph) -> dict[bool, list[Node]]:
 
 
 def _left_by_rows(graph: Graph) -> int:
-    """Return how many elements NumPy computes beside regions. Raises Unsuitable where it would be left with much."""
+    """Return how many elements NumPy computes beside regions. Raises NotLowerable if it would be left with much."""
     from koubai.execute import loops
 
     sizes = {fused: sum(math.prod(node.shape) for node in nodes) for fused, nodes in _by_rows(graph).items()}
     if loops.SHARE * sizes[False] > sizes[True]:
-        raise Unsuitable("little to be fused")
+        raise NotLowerable("little to be fused")
     return sizes[False]
 
 
@@ -154,7 +154,7 @@ def _compile_rows(graph: Graph) -> Callable[..., Any]:
 
     first = compiled()
     if not first.libraries:
-        raise Unsuitable("no code for what is to be fused")
+        raise NotLowerable("no code for what is to be fused")
     pool = [first]  # each with buffers of its own, for one call at a time
 
     def run(*inputs: Any) -> Any:
@@ -181,11 +181,11 @@ def _compile_rows(graph: Graph) -> Callable[..., Any]:
 
 
 class Program:
-    """A compiled graph: ``run(*inputs)`` returns the outputs as a tuple, or None where a guard fails.
+    """A compiled graph: ``run(*inputs)`` returns the outputs as a tuple, or None if a guard fails.
 
     executor: "floats" for a few numbers, "native" for large arrays that loops suit, else "numpy"; reason: why this one;
     source: the generated code, none where NumPy goes from node to node. The first answer of new loops is compared with
-    what the graph means; where they differ by more than rounding, a CompileWarning says so and NumPy runs the graph
+    what the graph means; if they differ by more than rounding, a CompileWarning says so and NumPy runs the graph
     from then on.
     """
 
@@ -255,7 +255,7 @@ BOUND = 1e4  # units in the last place of the largest number on the way, by whic
 
 
 def check_result(what: str, found: Any, expected: Any, bound: float) -> None:
-    """Raise CompileError where a result of machine code is not NumPy's within the bound, where that one is finite."""
+    """Raise CompileError if a result of machine code is not NumPy's within the bound, unless NumPy's is not finite."""
     found, expected = np.ravel(found), np.ravel(expected)
     if np.array_equal(found, expected, equal_nan=True):
         return

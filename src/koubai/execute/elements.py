@@ -16,7 +16,7 @@ from koubai.graph.graph import CONSTANT, Node
 from koubai.graph.ops import OPS
 
 __all__ = [
-    "Unsuitable",
+    "NotLowerable",
     "added_up",
     "axis_last",
     "filled",
@@ -32,7 +32,7 @@ _MATMUL, _DIVIDE = OPS["matmul"], OPS["divide"]
 BLOCK = 128  # NumPy sums up to here with eight running sums, and halves what is longer
 
 
-class Unsuitable(Exception):
+class NotLowerable(Exception):
     """The graph has a node that this executor has no code for."""
 
 
@@ -60,10 +60,10 @@ def moved_inputs(node: Node) -> int:
 
 
 def known_arrays(nodes: Sequence[Node], node: Node) -> list[Any]:
-    """Return the arrays in the holes of a node's index. Raises Unsuitable unless they are constants."""
+    """Return the arrays in the holes of a node's index. Raises NotLowerable unless they are constants."""
     given = [nodes[j] for j in node.inputs[moved_inputs(node) :]]
     if any(n.op is not CONSTANT for n in given):
-        raise Unsuitable(f"{node.op.name} with an index that is computed")
+        raise NotLowerable(f"{node.op.name} with an index that is computed")
     return [n.params["value"] for n in given]
 
 

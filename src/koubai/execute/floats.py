@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from koubai.execute import descents
-from koubai.execute.descents import BIGGEST, REACHED, REFUSED, REMARKABLE, DescentGraphs, SegmentState
+from koubai.execute import abi
+from koubai.execute.abi import BIGGEST, REACHED, REFUSED, REMARKABLE, DescentGraphs, SegmentState
 from koubai.execute.elements import (
-    Unsuitable,
+    NotLowerable,
     added_up,
     axis_last,
     filled,
@@ -40,9 +40,9 @@ OPERATIONS = 200  # beyond these, straight-line NumPy is at least as fast and it
 
 
 def compile_floats(graph: Graph, otherwise: Callable[..., Any]) -> Callable[..., Any] | None:
-    """Return ``run(*inputs)``, or None where the graph is not of this kind.
+    """Return ``run(*inputs)``, or None if the graph is not of this kind.
 
-    run returns the outputs as a tuple, None where a guard fails; ``otherwise(*inputs)`` answers where Python raised.
+    run returns the outputs as a tuple, None if a guard fails; ``otherwise(*inputs)`` answers if Python raised.
     ``run(*inputs, True)`` returns None there too, and where an output (or their sum) is not finite.
     """
     for node in graph.nodes:
@@ -51,7 +51,7 @@ def compile_floats(graph: Graph, otherwise: Callable[..., Any]) -> Callable[...,
     writer = _Writer(lowered(graph, _has_code))
     try:
         source = writer.source()
-    except Unsuitable:
+    except NotLowerable:
         return None
     namespace: dict[str, Any] = {"math": math, "np": np, "array": np.array, "float64": np.float64, "power": math.pow}
     namespace["otherwise"] = otherwise
@@ -87,13 +87,13 @@ class _Writer:
         self.functions: set[str] = set()
         self.count = 0
         self.elements: list[Any] = []  # one object array of names (or literals) a node
-        self.varies: list[bool] = []  # does the node depend on an input that varies from step to step?
-        self.exact = True  # does machine code give the same bits?
+        self.varies: list[bool] = []  # whether a node depends on an input that varies from step to step
+        self.exact = True  # whether machine code gives the same bits
 
     def source(self) -> str:
         """Return the function ``run`` of the graph's arguments."""
         arguments = [f"x{k}" for k in range(len(self.graph.inputs))]
-        self.expand([self._unpacked(i, name) for i, name in zip(self.graph.inputs, arguments, strict=True)])
+        self.unroll([self._unpacked(i, name) for i, name in zip(self.graph.inputs, arguments, strict=True)])
         outputs = [self._output(i) for i in self.graph.outputs]
         total = " + ".join(str(name) for i in self.graph.outputs for name in self.elements[i].ravel())
         body = [
@@ -110,12 +110,12 @@ class _Writer:
         ]
         return "\n".join(body)
 
-    def expand(
+    def unroll(
         self, inputs: Sequence[Any], refused: str = "return None", varying: Sequence[bool] | None = None
     ) -> list[Any]:
         """Write the computation out; return the elements of the outputs.
 
-        inputs: the elements of each. refused: the statement where a guard fails. varying: which inputs change with x.
+        inputs: the elements of each. refused: the statement if a guard fails. varying: which inputs change with x.
         """
         graph = self.graph
         place = {i: k for k, i in enumerate(graph.inputs)}
@@ -129,10 +129,10 @@ class _Writer:
                 self.varies.append(any(self.varies[j] for j in node.inputs))
             self.elements.append(inputs[place[i]] if i in place else self._node(i, node))
             if len(self.lines) > OPERATIONS:
-                raise Unsuitable("too many operations")
+                raise NotLowerable("too many operations")
             for guard in checks.get(i, ()):
                 if type(guard.expected) is not bool or node.shape:
-                    raise Unsuitable("a guard on a number")
+                    raise NotLowerable("a guard on a number")
                 self.lines.append(f"if {'not ' if guard.expected else ''}{self.elements[i][()]}: {refused}")
         return [self.elements[i] for i in graph.outputs]
 
@@ -150,7 +150,7 @@ class _Writer:
     def _output(self, i: int) -> str:
         node, elements = self.graph.nodes[i], self.elements[i]
         if node.dtype is None or node.dtype != np.float64:
-            raise Unsuitable
+            raise NotLowerable
         if not node.shape:
             return f"float64({elements[()]})"
         return f"array({elements.tolist()})".replace("'", "")
@@ -173,16 +173,16 @@ class _Writer:
             return self._reduced(node, op.reduces, operands[0])
         if op.elementwise:
             return self._elementwise(i, node, operands)
-        raise Unsuitable(op.name)  # a product of matrices too: BLAS may fuse multiplications and additions
+        raise NotLowerable(op.name)  # a product of matrices too: BLAS may fuse multiplications and additions
 
     def _elementwise(self, i: int, node: Node, operands: Sequence[Any]) -> Any:
         op = node.op
         dtypes = [self.graph.nodes[j].dtype for j in node.inputs]
         boolean = [dtype is not None and dtype == np.bool_ for dtype in dtypes]
         if op.scalar is None or any(boolean[op.conditions :]):
-            raise Unsuitable
+            raise NotLowerable
         if any(dtype is not None and dtype.kind == "i" for dtype in dtypes):
-            raise Unsuitable
+            raise NotLowerable
         template = op.scalar
         if op is _POWER:
             template = self._power(node)
@@ -204,13 +204,13 @@ class _Writer:
         return template
 
     def _joined(self, monoid: Monoid, a: str, b: str) -> str:
-        """Put two results of a reduction together."""
+        """Combine two results of a reduction."""
         op = OPS[monoid.join]
         if op.scalar is not None:
             return self._new(self._known(op.scalar).format(a, b))
         part = pair(op, np.dtype(np.float64), _has_code) if op.lower is not None else None
         if part is None or any(node.inputs and node.op.scalar is None for node in part.nodes):
-            raise Unsuitable(op.name)
+            raise NotLowerable(op.name)
         names = dict(zip(part.inputs, (a, b), strict=True))
         for i, node in enumerate(part.nodes):
             if i not in names and node.op is CONSTANT:
@@ -226,7 +226,7 @@ class _Writer:
         known = exponent.params["value"] if exponent.op is CONSTANT and exponent.dtype is None else None
         if node.shape:
             if known not in _POWERS:
-                raise Unsuitable  # NumPy's vector pow differs from libm's
+                raise NotLowerable  # NumPy's vector pow differs from libm's
             return _POWERS[known]
         if known in (1, 2, 3, 4):
             return {1: "{0}", 2: "{0} * {0}", 3: "({0} * {0}) * {0}", 4: "({0} * {0}) * ({0} * {0})"}[known]
@@ -235,10 +235,10 @@ class _Writer:
     def _reduced(self, node: Node, monoid: Monoid, x: Any) -> Any:
         axis = node.params["axis"]
         if x.ndim > 1 and axis is not None and len(axis) not in (1, x.ndim):
-            raise Unsuitable("a sum over some of the axes")
+            raise NotLowerable("a sum over some of the axes")
         lines = axis_last(x, axis)
         if not lines.shape[-1]:
-            raise Unsuitable(f"{node.op.name} of nothing")
+            raise NotLowerable(f"{node.op.name} of nothing")
         result = np.empty(lines.shape[:-1], object)
         for at in np.ndindex(*result.shape):
             parts = lines[at].tolist()
@@ -254,14 +254,14 @@ class _Writer:
 
     def _moved(self, node: Node, operands: Sequence[Any]) -> Any:
         if node.op.fills is not None and node.dtype != np.float64:
-            raise Unsuitable("an array that is not float64")
+            raise NotLowerable("an array that is not float64")
         operands = list(operands[: moved_inputs(node)])
         if is_write(node):
             value = self.graph.nodes[node.inputs[1]]
             if value.dtype is None:
                 operands[1] = filled((), [_literal(float(value.params["value"]))])
             elif value.dtype != node.dtype:
-                raise Unsuitable("a write that changes the dtype")
+                raise NotLowerable("a write that changes the dtype")
         return rearranged(node, operands, known_arrays(self.graph.nodes, node), repr, self._sum_of)
 
     def _sum_of(self, a: str, b: str) -> str:
@@ -277,19 +277,19 @@ def _literal(value: Any) -> str:
 class FloatsDescent:
     """The loop of one descent in Python, with every number in a local variable: nothing to compile.
 
-    The contract of `koubai.execute.native.Descent`. Raises Unsuitable where the graphs are not of this kind.
+    The contract of `koubai.execute.native.Descent`. Raises NotLowerable if the graphs are not of this kind.
     """
 
     def __init__(self, graphs: DescentGraphs, tolerances: bool) -> None:
         """tolerances: are FTOL and XTOL looked at?"""
         if graphs.dtype != np.float64:
-            raise Unsuitable(f"parameters of {graphs.dtype}")
+            raise NotLowerable(f"parameters of {graphs.dtype}")
         for graph in (graphs.value, graphs.update, graphs.measure):
             for node in graph.nodes:
                 if math.prod(node.shape) > ELEMENTS or node.op is CAPTURED or not _real_or_bool(node):
-                    raise Unsuitable(f"{node.op.name} of {node.dtype}, shape {node.shape}")
+                    raise NotLowerable(f"{node.op.name} of {node.dtype}, shape {node.shape}")
         self.graphs = graphs = graphs.lowered(_has_code)
-        self.exact = False  # has machine code the same bits?
+        self.exact = False  # whether machine code gives the same bits
         self._width = 2 + 2 * graphs.size + 2 * graphs.flags  # of a step in a table
         self.source, functions = self._text(tolerances)
         namespace: dict[str, Any] = {"power": math.pow, "math": math}
@@ -297,51 +297,51 @@ class FloatsDescent:
         exec(compile(self.source, "<koubai: descent>", "exec"), namespace)
         self._descend = namespace["descend"]
 
-    def run(self, leg: SegmentState) -> int:
+    def run(self, segment: SegmentState) -> int:
         """Make steps, and return why no more, as `koubai.execute.native.Descent.run`."""
-        counts, numbers = leg.counts.tolist(), leg.numbers.tolist()
-        t, end = counts[descents.T], counts[descents.T_END]
-        rates: Iterable[float] = repeat(float(leg.lr[0]), end - t)
-        if counts[descents.LR_STRIDE]:
-            rates = leg.lr[: end - t].tolist()
+        counts, numbers = segment.counts.tolist(), segment.numbers.tolist()
+        t, end = counts[abi.T], counts[abi.T_END]
+        rates: Iterable[float] = repeat(float(segment.lr[0]), end - t)
+        if counts[abi.LR_STRIDE]:
+            rates = segment.lr[: end - t].tolist()
         steps: list[float] = []
         why, state = self._descend(
-            leg.x.tolist(), leg.g.tolist(), leg.state.tolist(), leg.low.tolist(), leg.high.tolist(),
-            numbers, map(float, range(t + 1, end + 1)), rates, counts[descents.FORCED], steps.extend,
+            segment.x.tolist(), segment.g.tolist(), segment.state.tolist(), segment.low.tolist(), segment.high.tolist(),
+            numbers, map(float, range(t + 1, end + 1)), rates, counts[abi.FORCED], steps.extend,
         )  # fmt: skip
-        leg.state[: len(state)] = state
-        leg.counts[descents.ROWS] = 0
+        segment.state[: len(state)] = state
+        segment.counts[abi.ROWS] = 0
         if steps:
             # struct takes a quarter of the time that np.array does
             table = np.frombuffer(struct.pack(f"{len(steps)}d", *steps)).reshape(-1, self._width)
-            if not counts[descents.FORCED]:  # such a step is judged in Python
-                self._follow(leg, t, table)
-                self._record(leg, t, table)
+            if not counts[abi.FORCED]:  # such a step is judged in Python
+                self._follow(segment, t, table)
+                self._record(segment, t, table)
             n, (fun, norm, *last) = self.graphs.size, table[-1]
-            leg.x[:], leg.g[:] = last[:n], last[n : 2 * n]
-            leg.numbers[descents.FUN], leg.numbers[descents.NORM] = fun, norm
-            leg.counts[descents.T] = t + len(table)
+            segment.x[:], segment.g[:] = last[:n], last[n : 2 * n]
+            segment.numbers[abi.FUN], segment.numbers[abi.NORM] = fun, norm
+            segment.counts[abi.T] = t + len(table)
             if self.graphs.flags:
-                leg.counts[descents.CLIPPED], leg.counts[descents.PROJECTED] = last[2 * n :]
+                segment.counts[abi.CLIPPED], segment.counts[abi.PROJECTED] = last[2 * n :]
         return int(why)
 
-    def _follow(self, leg: SegmentState, t: int, table: Any) -> None:
+    def _follow(self, segment: SegmentState, t: int, table: Any) -> None:
         """Leave the best point of the path."""
-        n, numbers, fun = self.graphs.size, leg.numbers, table[:, 0]
+        n, numbers, fun = self.graphs.size, segment.numbers, table[:, 0]
         best = fun.argmin()
-        if fun[best] < numbers[descents.BEST]:
-            numbers[descents.BEST], numbers[descents.BEST_NORM] = table[best, :2]
-            leg.best[:], leg.counts[descents.BEST_T] = table[best, 2 : 2 + 2 * n], t + 1 + best
+        if fun[best] < numbers[abi.BEST]:
+            numbers[abi.BEST], numbers[abi.BEST_NORM] = table[best, :2]
+            segment.best[:], segment.counts[abi.BEST_T] = table[best, 2 : 2 + 2 * n], t + 1 + best
 
-    def _record(self, leg: SegmentState, t: int, table: Any) -> None:
+    def _record(self, segment: SegmentState, t: int, table: Any) -> None:
         """Leave the rows that are due."""
-        n, mask = self.graphs.size, int(leg.counts[descents.MASK])
+        n, mask = self.graphs.size, int(segment.counts[abi.MASK])
         due = table[-(t + 1) & mask :: mask + 1] if mask >= 0 else table[:0]
-        rows = leg.counts[descents.ROWS] = len(due)
+        rows = segment.counts[abi.ROWS] = len(due)
         for name, column in (("fun", due[:, 0]), ("grad_norm", due[:, 1]), ("x", due[:, 2 : 2 + n])):
-            leg.rows[name][:rows] = column
+            segment.rows[name][:rows] = column
         if self.graphs.flags:
-            leg.rows["clipped"][:rows], leg.rows["projected"][:rows] = due[:, -2], due[:, -1]
+            segment.rows["clipped"][:rows], segment.rows["projected"][:rows] = due[:, -2], due[:, -1]
 
     def _text(self, tolerances: bool) -> tuple[str, set[str]]:
         graphs, n = self.graphs, self.graphs.size
@@ -355,13 +355,13 @@ class FloatsDescent:
         )
         scalars = [filled((), [name]) for name in ("step", "rate", "fun")]
         varying = [True, True, False, False, False, False, True, *[True] * len(parts)]
-        changed = update.expand([*(filled((n,), v) for v in (x, g, low, high)), *scalars, *parts], refused, varying)
+        changed = update.unroll([*(filled((n,), v) for v in (x, g, low, high)), *scalars, *parts], refused, varying)
         new_x, projected = changed[0].tolist(), changed[1][()]
         new_state = [v for part in changed[2:] for v in part.ravel().tolist()]
         leaves = split(new_x, [graphs.value.nodes[i].shape for i in graphs.value.inputs])
-        results = value.expand(leaves, refused)
+        results = value.unroll(leaves, refused)
         new_f, new_g = results[0][()], [v for part in results[1:] for v in part.ravel().tolist()]
-        norm, clipped = (part[()] for part in measure.expand([filled((n,), v) for v in (new_x, new_g, low, high)]))
+        norm, clipped = (part[()] for part in measure.unroll([filled((n,), v) for v in (new_x, new_g, low, high)]))
 
         def squares(values: Sequence[str]) -> str:
             return str(added_up([f"{v} * {v}" for v in values], lambda a, b: f"({a} + {b})"))
@@ -386,14 +386,13 @@ class FloatsDescent:
                 f"if xtol >= 0.0 and moved <= {float(n)} * x_close and {norm} * {norm} * moved <= x_close * turned:",
                 f"    why = {REMARKABLE}; break",
             ]
-        told = [f"float({clipped})", f"float({projected})"] if graphs.flags else []
-        row = ", ".join((new_f, norm, *new_x, *new_g, *told))
+        flags = [f"float({clipped})", f"float({projected})"] if graphs.flags else []
+        row = ", ".join((new_f, norm, *new_x, *new_g, *flags))
         stays = zip((*new_x, *new_g, *new_state, new_f), (*x, *g, *state, "fun"), strict=True)
         changes = [(a, b) for a, b in stays if a != b]
         made = [f"put(({row}))", f"{', '.join(b for _, b in changes)} = {', '.join(a for a, _ in changes)}"]
-        if not {a for a, _ in changes} & {
-            b for _, b in changes
-        }:  # one by one is faster, where the order is all the same
+        overwritten = {a for a, _ in changes} & {b for _, b in changes}
+        if not overwritten:  # one by one is faster, if the order is all the same
             made[1:] = [f"{b} = {a}" for a, b in changes]
         self.exact = update.exact and value.exact and measure.exact
         loop = [*update.lines, *value.lines, *measure.lines, *tests, *made]

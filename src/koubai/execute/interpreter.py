@@ -1,7 +1,7 @@
 """A graph run node by node, with nothing generated: for graphs of very many nodes, such as those of long loops.
 
 To write a program and have Python compile it takes longer than hundreds of such runs, and needs kilobytes a node. Here
-a node is one turn of a loop: call this on what lies in those places, and put the answer into that place. The bits are
+a node is one turn of a loop: call this on what is in those places, and put the answer into that place. The bits are
 those of straight-line NumPy.
 """
 
@@ -21,7 +21,7 @@ from koubai.graph.tracer import uncollected
 
 __all__ = ["interpret"]
 
-_ONE, _MANY = -1, -2  # operands, where a second place would be named
+_ONE, _MANY = -1, -2  # operands, instead of a second place
 
 
 class _Refused(Exception):
@@ -29,7 +29,7 @@ class _Refused(Exception):
 
 
 def interpret(graph: Graph) -> Callable[..., Any]:
-    """Return ``run(*inputs)``: the outputs as a tuple, or None where a guard fails. Safe to call from several
+    """Return ``run(*inputs)``: the outputs as a tuple, or None if a guard fails. Safe to call from several
     threads.
     """
     return _Interpreter(graph).run
@@ -48,7 +48,7 @@ class _Interpreter:
         self.first: list[Any] = []
         self.second: list[int] = []
         self.into: list[int] = []
-        self.values: list[Any] = []  # what lies in the places at the start
+        self.values: list[Any] = []  # what is in the places at the start
         self.place: list[int] = [-1] * len(nodes)
         self.indices: dict[int, int] = {}  # the places of indices, by their identity
         self.free: list[int] = []
@@ -103,7 +103,7 @@ class _Interpreter:
                     self._turn(partial(_check, guard), place[i], _ONE)
                     into.append(nowhere)
         self.inputs = [self.place[i] for i in graph.inputs]
-        self.outputs: list[tuple[int, bool]] = []  # the place, and whether the caller gets a copy of what lies there
+        self.outputs: list[tuple[int, bool]] = []  # the place, and whether the caller gets a copy of what is there
         for k, i in enumerate(graph.outputs):
             shown = nodes[self.memory.roots[i]].op in LEAVES or self.memory.roots[i] != i or i in graph.outputs[:k]
             self.outputs.append((self.place[i], shown and bool(nodes[i].shape)))
@@ -131,7 +131,7 @@ class _Interpreter:
         return tuple([values[place].copy() if copied else values[place] for place, copied in self.outputs])
 
     def _known(self, node: Node) -> Any:
-        """Return a number spread over an array, or such an array added up, where it is the same in each run."""
+        """Return a number spread over an array, or such an array added up, if it is the same in each run."""
         j = node.inputs[0]
         if self.nodes[j].op is not CONSTANT and j not in self.fixed:
             return None
@@ -213,7 +213,7 @@ def _in_rows(call: Callable[..., Any], *operands: Any) -> Any:
 
 
 def _unwrapped(call: Callable[..., Any], *operands: Any) -> Any:
-    """Return a number, where NumPy would return an array of no axes that shows the operand's memory."""
+    """Return a number, also if NumPy would return an array of no axes that shows the operand's memory."""
     value = call(*operands)
     return value[()] if isinstance(value, np.ndarray) else value
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from koubai.execute import library, vectormath
-from koubai.execute.elements import Unsuitable
+from koubai.execute.elements import NotLowerable
 from koubai.execute.ir import BOOL, TAGS, Code, Function, Value, literal
 from koubai.execute.lower import pair
 from koubai.graph.graph import CONSTANT, Node
@@ -39,10 +39,10 @@ DATA = object.__basicsize__  # NumPy's C interface: a pointer to the data follow
 
 
 def scalar(code: Code, node: Node) -> Value:
-    """Return the number that a CONSTANT of one element holds, in its node's type. Raises Unsuitable."""
+    """Return the number that a CONSTANT of one element holds, in its node's type. Raises NotLowerable."""
     value = np.asarray(node.params["value"])
     if value.dtype.kind not in "fiub":
-        raise Unsuitable(f"a constant of {value.dtype}")
+        raise NotLowerable(f"a constant of {value.dtype}")
     given = literal(value.ravel()[0].item())
     kind = KINDS.get(node.dtype, "") if node.dtype is not None else ""
     return code.cast(given, kind) if kind else given
@@ -60,8 +60,8 @@ def _function(code: Code, name: str, *values: Value) -> Value:
 def module(*functions: Function, inlined: bool = False) -> str:
     """Return the whole text: functions, those of vectormath that they call, and declarations, each once.
 
-    inlined: whether what they call becomes part of their loops, where its constants stay in registers, as long as there
-    are few calls.
+    inlined: whether what they call becomes part of their loops, in which its constants stay in registers, as long as
+    there are few calls.
     """
     called: set[tuple[str, str, int]] = set()
     declared: set[str] = set()
@@ -147,7 +147,7 @@ def _power(code: Code, a: Value, b: Value, node: Node, invariant: bool) -> Value
     if invariant and a.lanes == b.lanes == 1:
         return code.libm("pow", a, b)  # a power of the step: what Python computes, to the bit
     if "power" not in vectormath.FUNCTIONS:
-        raise Unsuitable("power")
+        raise NotLowerable("power")
     return _function(code, "power", a, b)
 
 
@@ -169,7 +169,7 @@ def _comparison(on_numbers: str, on_bools: str) -> Emitter:
             return code.compare(on_bools, *(code.cast(v, BOOL) for v in operands))
         kind = KINDS.get(common, "double" if common.kind in "iu" else "")
         if not kind:
-            raise Unsuitable(f"{node.op.name} of {common}")
+            raise NotLowerable(f"{node.op.name} of {common}")
         return code.compare(on_numbers, *(code.cast(v, kind) for v in operands))
 
     return emit
@@ -178,7 +178,7 @@ def _comparison(on_numbers: str, on_bools: str) -> Emitter:
 def _test(how: Callable[[Value], Value]) -> Emitter:
     def emit(code: Code, node: Node, operands: Sequence[Value], dtypes: Sequence[Any]) -> Value:
         if operands[0].kind not in TAGS:
-            raise Unsuitable(f"{node.op.name} of {dtypes}")
+            raise NotLowerable(f"{node.op.name} of {dtypes}")
         return how(operands[0])
 
     return emit
@@ -187,7 +187,7 @@ def _test(how: Callable[[Value], Value]) -> Emitter:
 def _kind(node: Node) -> str:
     kind = KINDS.get(node.dtype, "") if node.dtype is not None else "double"
     if not kind:
-        raise Unsuitable(f"{node.op.name} of {node.dtype}")
+        raise NotLowerable(f"{node.op.name} of {node.dtype}")
     return kind
 
 
@@ -224,18 +224,18 @@ def elementwise(
     """Return one element (or one vector of them) of an elementwise node.
 
     inputs: the nodes of the operands, for their dtypes. invariant: nothing in the node depends on x.
-    Raises Unsuitable if there is no code for it.
+    Raises NotLowerable if there is no code for it.
     """
     op, name = node.op, node.op.name
     if any(n.dtype is not None and n.dtype not in KINDS and n.op is not CONSTANT for n in inputs):
-        raise Unsuitable(f"{name} of {[n.dtype for n in inputs]}")
+        raise NotLowerable(f"{name} of {[n.dtype for n in inputs]}")
     if op.converts:
         return code.cast(operands[0], _kind(node))
     if name in _SPECIAL:
         return _SPECIAL[name](code, node, operands, [_weak(n) for n in inputs])
     kind = _kind(node)
     if kind not in TAGS:
-        raise Unsuitable(f"{name} of {node.dtype}")
+        raise NotLowerable(f"{name} of {node.dtype}")
     given = [code.cast(v, kind) for v in operands]
     if op is _POWER:
         return _power(code, given[0], given[1], node, invariant)
@@ -243,17 +243,17 @@ def elementwise(
         return _EMIT[name](code, *given)
     if name in vectormath.FUNCTIONS:
         return _function(code, name, *given)
-    raise Unsuitable(name)
+    raise NotLowerable(name)
 
 
 def combiner(monoid: Monoid) -> Emitter:
     """Return the code that combines two results of a reduction: called with (code, a, b) of one kind.
 
-    Raises Unsuitable if there is none.
+    Raises NotLowerable if there is none.
     """
     op = OPS[monoid.join]
     if not has_code(op) and pair(op, np.dtype(np.float64), has_code) is None:
-        raise Unsuitable(op.name)
+        raise NotLowerable(op.name)
 
     def combine(code: Code, a: Value, b: Value) -> Value:
         if op.name in _EMIT:
@@ -264,7 +264,7 @@ def combiner(monoid: Monoid) -> Emitter:
             return _function(code, op.name, a, b)
         part = pair(op, _DTYPES[a.kind], has_code)
         if part is None:
-            raise Unsuitable(op.name)
+            raise NotLowerable(op.name)
         values = dict(zip(part.inputs, (a, b), strict=True))
         for i, node in enumerate(part.nodes):
             if i not in values and node.op is CONSTANT:
@@ -278,7 +278,7 @@ def combiner(monoid: Monoid) -> Emitter:
 
 
 def cost(node: Node, given: Sequence[Node], lanes: int) -> int:
-    """Return how many operations an element takes, of so many at once. Raises Unsuitable if there is no code."""
+    """Return how many operations an element takes, of so many at once. Raises NotLowerable if there is no code."""
     code = Code()
     operands = []
     for n in given:
@@ -296,7 +296,7 @@ def held_dtype(node: Node) -> np.dtype[Any]:
     if node.op is CONSTANT and node.dtype is not None and node.dtype.kind in "iu":
         return np.dtype(np.float64)
     if node.dtype not in KINDS:
-        raise Unsuitable(f"an array of {node.dtype}")
+        raise NotLowerable(f"an array of {node.dtype}")
     return node.dtype  # type: ignore[return-value]
 
 

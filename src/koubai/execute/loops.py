@@ -29,7 +29,7 @@ import numpy as np
 from koubai.errors import CompileError
 from koubai.execute import library
 from koubai.execute.arrays import compile_arrays
-from koubai.execute.elements import Unsuitable
+from koubai.execute.elements import NotLowerable
 from koubai.execute.ir import BOOL, TAGS, Code, Function, Value
 from koubai.execute.llvm import (
     DATA,
@@ -156,34 +156,34 @@ def _line(array: Any) -> tuple[int, int] | None:
 
 
 def _shown(node: Node, shape: tuple[int, ...], view_of: Callable[[Any], Any]) -> Key:
-    """Return which elements of an array of this shape a view shows. Raises Unsuitable if they are not evenly spaced."""
+    """Return which elements of such an array a view shows. Raises NotLowerable if they are not evenly spaced."""
     base = np.empty(shape, np.int8)
     view = view_of(base)
     line = _line(view)
     if line is None or not np.may_share_memory(view, base):
-        raise Unsuitable(f"{node.op.name} that rearranges")
+        raise NotLowerable(f"{node.op.name} that rearranges")
     return line[0], view.__array_interface__["data"][0] - base.__array_interface__["data"][0]
 
 
 def _form(nodes: Sequence[Node], i: int) -> _Form:
-    """Return what node ``i`` is to a loop. Raises Unsuitable if there is no code for it."""
+    """Return what node ``i`` is to a loop. Raises NotLowerable if there is no code for it."""
     node = nodes[i]
     op, size, given = node.op, _size(node), [nodes[j] for j in node.inputs]
     if op in LEAVES:
         return _Form("leaf")
     if not size or KINDS.get(node.dtype) is None:
-        raise Unsuitable(f"{op.name} of {node.dtype}, shape {node.shape}")
+        raise NotLowerable(f"{op.name} of {node.dtype}, shape {node.shape}")
     if op.elementwise:
         if any(_size(n) not in (1, size) for n in given):
-            raise Unsuitable(f"{op.name} that spreads rows or columns")
+            raise NotLowerable(f"{op.name} that spreads rows or columns")
         return _Form("elementwise", cost(node, given, 1 if size == 1 else VECTOR))
     if op.fills is not None:
         return _Form("elementwise")
     if any(n.dtype not in KINDS and not (n.op is CONSTANT and n.dtype is None) for n in given):
-        raise Unsuitable(f"{op.name} of {[n.dtype for n in given]}")
+        raise NotLowerable(f"{op.name} of {[n.dtype for n in given]}")
     if op.reduces is not None:
         if size != 1 or not _size(given[0]):
-            raise Unsuitable(f"{op.name} along an axis")
+            raise NotLowerable(f"{op.name} along an axis")
         combiner(op.reduces)
         return _Form("reduction", 1)
     if is_view(node):
@@ -204,9 +204,9 @@ def _form(nodes: Sequence[Node], i: int) -> _Form:
             return _Form("view", 0, (before,))
         step = 1 if count == 1 else step
         if _size(given[1]) not in (1, count):
-            raise Unsuitable(f"{op.name} that spreads rows or columns")
+            raise NotLowerable(f"{op.name} that spreads rows or columns")
         if not 0 < abs(step) <= EVERY:
-            raise Unsuitable(f"{op.name} with wide gaps")
+            raise NotLowerable(f"{op.name} with wide gaps")
         start, stop = sorted((offset, offset + step * (count - 1)))
         one = 1 if step > 0 else -1
         part = _Part(start, stop + 1, node.inputs[1], one, -one * offset, abs(step))
@@ -219,7 +219,7 @@ def _form(nodes: Sequence[Node], i: int) -> _Form:
                 parts.append(_Part(start, stop, j, 1, -start))
             start = stop
         return _Form("joined", 1, tuple(parts))
-    raise Unsuitable(op.name)
+    raise NotLowerable(op.name)
 
 
 # -- what is computed in which pass -----------------------------------------------------------------------------------
@@ -252,9 +252,9 @@ class _Passes:
             if not chosen:  # keep more, to compute less
                 expensive //= 2
         else:
-            raise Unsuitable("no order of passes was found")
+            raise NotLowerable("no order of passes was found")
         if work > WORK or len(self.passes()) > PASSES:
-            raise Unsuitable("too much to be done in one loop")
+            raise NotLowerable("too much to be done in one loop")
 
     @property
     def stored(self) -> set[int]:
@@ -330,7 +330,7 @@ class _Passes:
         able = [i for i in wanted if self.sizes[i] > 1 and self.forms[i].kind in ("elementwise", "joined")]
         able = [i for i in able if i not in self.stored]
         if not able:
-            raise Unsuitable("too many elements of one array for each of another")
+            raise NotLowerable("too many elements of one array for each of another")
         return max(able, key=lambda i: len(wanted[i]))
 
     @staticmethod
@@ -662,7 +662,7 @@ class _Kernel:
         self.arrays = [*self.pointers, *self.memory.kept]
         for i in self.written:
             if nodes[i].op in LEAVES:
-                raise Unsuitable("an output that is an input")
+                raise NotLowerable("an output that is an input")
         key = b"loops" + fingerprint(graph)
         self.library = library.load(key, lambda: module(*self._functions()))
         pointer = ctypes.c_void_p
@@ -681,7 +681,7 @@ class _Kernel:
                     combines.setdefault(*self._combine(i))
         functions += [*combines.values(), self._main()]
         if sum(len(function.lines) for function in functions) > LINES:
-            raise Unsuitable("too much code")
+            raise NotLowerable("too much code")
         return functions
 
     def carried(self, i: int) -> str:
@@ -955,7 +955,7 @@ def compile_loops(graph: Graph) -> Callable[..., Any]:
     """Return ``run(*inputs)``: the outputs as a tuple, or None if a guard fails. Safe to call from several threads.
 
     run.passes: how often each kernel goes through memory; run.fresh: one of them is new to this process. Raises
-    Unsuitable if there is little that loops could do better than NumPy.
+    NotLowerable if there is little that loops could do better than NumPy.
     """
     program = _Program(graph)
     namespace: dict[str, Any] = program.namespace
@@ -970,17 +970,17 @@ def compile_loops(graph: Graph) -> Callable[..., Any]:
 
 
 def left_to_numpy(graph: Graph) -> int:
-    """Return how many elements NumPy computes beside the loops of a graph. Raises Unsuitable as `compile_loops`."""
+    """Return how many elements NumPy computes beside the loops of a graph. Raises NotLowerable as `compile_loops`."""
     return _divided(lowered(graph, has_code).nodes)[1]
 
 
 def _check_layout() -> None:
-    """Raise Unsuitable if array objects are not laid out as NumPy's C interface says, as in other Pythons."""
+    """Raise NotLowerable if array objects are not laid out as NumPy's C interface says, as in other Pythons."""
     probe = np.zeros(1)
     if sys.implementation.name != "cpython" or (
         ctypes.c_void_p.from_address(id(probe) + DATA).value != probe.ctypes.data
     ):
-        raise Unsuitable("array objects are laid out in another way")
+        raise NotLowerable("array objects are laid out in another way")
 
 
 def fitted(v: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
@@ -994,7 +994,7 @@ def fitted(v: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
 def _divided(nodes: Sequence[Node]) -> tuple[list[bool], int]:
     """Return which nodes are in machine code, and how many elements are left to NumPy.
 
-    A view or a filled array that only NumPy reads is left to it. Raises Unsuitable if too much is left to NumPy for
+    A view or a filled array that only NumPy reads is left to it. Raises NotLowerable if too much is left to NumPy for
     fusion to pay.
     """
     found, movable, work = [], [], 0
@@ -1002,7 +1002,7 @@ def _divided(nodes: Sequence[Node]) -> tuple[list[bool], int]:
     for i, node in enumerate(nodes):
         try:
             form = _form(nodes, i)
-        except Unsuitable:
+        except NotLowerable:
             form = _Form("leaf")
         found.append(form.kind != "leaf")
         movable.append(is_view(node) or node.op.fills is not None)
@@ -1011,9 +1011,9 @@ def _divided(nodes: Sequence[Node]) -> tuple[list[bool], int]:
         if not movable[i] and node.op not in LEAVES:
             elements[found[i]] += _size(node)
     if work < 3 or SHARE * elements[False] > elements[True]:
-        raise Unsuitable("little to be fused")
+        raise NotLowerable("little to be fused")
     if sum(found) > NODES:
-        raise Unsuitable("a graph that is too long")
+        raise NotLowerable("a graph that is too long")
     read = [False] * len(nodes)
     for i in range(len(nodes) - 1, -1, -1):
         found[i] = found[i] and (read[i] or not movable[i])

@@ -57,13 +57,13 @@ def lowered(graph: Graph, has_code: HasCode) -> Graph:
 
 @functools.cache
 def pair(op: Op, dtype: np.dtype[Any], has_code: HasCode) -> Graph | None:
-    """Return what an elementwise row makes of two numbers; None where it can't be written out."""
+    """Return what an elementwise row makes of two numbers; None if it can't be written out."""
     given = [Node(INPUT, (), {"name": name}, (), dtype) for name in "ab"]
     return _part(Node(op, (0, 1), {}, (), dtype), given, has_code)
 
 
 def _part(node: Node, given: Sequence[Node], has_code: HasCode) -> Graph | None:
-    """Return a node as a graph of its inputs but for Python's numbers; None where ``lower`` has none of this form."""
+    """Return a node as a graph of its inputs but for Python's numbers; None if ``lower`` has none of this form."""
     lower: Any = node.op.lower
     if lower is None:
         return None

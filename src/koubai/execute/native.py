@@ -3,7 +3,7 @@
 A descent is three graphs, all traced from the text that Python runs too: the value and gradient, the update, and the
 gradient's norm. One step is *remarkable* when a stopping rule might hold after it, a guard fails, or something is not
 finite; the loop then returns *before* that step, and Python makes it in the ordinary way. So the rules for stopping are
-written once, in `koubai.descent.stopping`; what stands here only has to notice early enough.
+written once, in `koubai.descent.stopping`; what is here only has to notice early enough.
 
 Sums follow NumPy's own order (eight running sums, then pairwise), so that arithmetic has NumPy's bits.
 """
@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from koubai.execute import descents, library
-from koubai.execute.descents import BIGGEST, COLUMNS, REACHED, REFUSED, REMARKABLE, DescentGraphs, SegmentState
+from koubai.execute import abi, library
+from koubai.execute.abi import BIGGEST, COLUMNS, REACHED, REFUSED, REMARKABLE, DescentGraphs, SegmentState
 from koubai.execute.elements import (
-    Unsuitable,
+    NotLowerable,
     added_up,
     axis_last,
     filled,
@@ -45,9 +45,9 @@ __all__ = [
     "Descent",
     "added",
     "depends",
-    "expand",
     "fingerprint",
     "loop_invariant",
+    "unroll",
 ]
 
 OPERATIONS = 3000  # elements computed; beyond these, code that is unrolled compiles slowly
@@ -72,7 +72,7 @@ def fingerprint(*graphs: Graph) -> bytes:
     return digest.digest()
 
 
-def expand(
+def unroll(
     code: Code,
     graph: Graph,
     inputs: Sequence[Any],
@@ -82,7 +82,7 @@ def expand(
 ) -> tuple[list[Any], list[Value]]:
     """Write a graph's computation out, element by element; return its outputs and what its guards ask, as i1.
 
-    inputs: an object array of Values an input. captured: the elements of a captured array, by its node.
+    inputs: an object array of Values for each input. captured: the elements of a captured array, by its node.
     varying: which inputs change with x; what depends on the others alone is a power of the step, say.
     known: the elements of nodes that are computed elsewhere.
     """
@@ -109,7 +109,7 @@ def expand(
         if op is CONSTANT:
             value = np.asarray(node.params["value"])
             if value.dtype.kind not in "fiub" or value.size > OPERATIONS:
-                raise Unsuitable(f"a constant of {value.dtype}, shape {value.shape}")
+                raise NotLowerable(f"a constant of {value.dtype}, shape {value.shape}")
             kind = KINDS.get(node.dtype, "") if node.dtype is not None else ""
             given = [literal(v) for v in value.ravel().tolist()]
             elements.append(filled(value.shape, [code.cast(v, kind) for v in given] if kind else given))
@@ -122,11 +122,11 @@ def expand(
         varies.append(any(varies[j] for j in node.inputs))
         operations += max(1, math.prod(node.shape))
         if operations > OPERATIONS:
-            raise Unsuitable("too many elements for registers")
+            raise NotLowerable("too many elements for registers")
         elements.append(_node(code, graph, i, [elements[j] for j in node.inputs], not varies[i]))
     for guard in graph.guards:  # of an argument, too
         if type(guard.expected) is not bool or graph.nodes[guard.node].shape:
-            raise Unsuitable("a guard on a number")
+            raise NotLowerable("a guard on a number")
         answer = code.cast(elements[guard.node][()], BOOL)
         asked.append(answer if guard.expected else ~answer)
     return [elements[i] for i in graph.outputs], asked
@@ -147,7 +147,7 @@ def loop_invariant(graph: Graph, varying: Sequence[bool]) -> list[int]:
 
 
 def depends(graph: Graph, i: int, known: Sequence[int]) -> bool:
-    """Do the graph's outputs, or its guards, depend on node ``i`` otherwise than through the nodes ``known``?"""
+    """Return whether outputs or guards of the graph depend on node ``i`` otherwise than through the nodes ``known``."""
     return bool(_needed(graph, dict.fromkeys(known))[i])
 
 
@@ -163,7 +163,7 @@ def _needed(graph: Graph, known: Mapping[int, Any]) -> bytearray:
     return needed
 
 
-def _node(code: Code, graph: Graph, i: int, operands: list[Any], uniform: bool) -> Any:
+def _node(code: Code, graph: Graph, i: int, operands: list[Any], invariant: bool) -> Any:
     node = graph.nodes[i]
     op, given = node.op, [graph.nodes[j] for j in node.inputs]
     kind = KINDS.get(node.dtype, "") if node.dtype is not None else "double"
@@ -171,11 +171,11 @@ def _node(code: Code, graph: Graph, i: int, operands: list[Any], uniform: bool) 
         result = np.empty(node.shape, object)
         spread: Sequence[Any] = np.broadcast_arrays(*operands) if node.shape else operands
         for at in np.ndindex(*node.shape):
-            result[at] = elementwise(code, node, [part[at] for part in spread], given, uniform)
+            result[at] = elementwise(code, node, [part[at] for part in spread], given, invariant)
         return result
     # whole numbers are shown in another shape, where they are known
     if not kind and not (op.view and op.moves and all(v.kind == "literal" for v in operands[0].ravel())):
-        raise Unsuitable(f"{op.name} of {node.dtype}")
+        raise NotLowerable(f"{op.name} of {node.dtype}")
     cast = np.frompyfunc(lambda v: code.cast(v, kind) if kind else v, 1, 1)
     if op.moves:
         operands = [np.asarray(cast(part), object) for part in operands[: moved_inputs(node)]]
@@ -184,7 +184,7 @@ def _node(code: Code, graph: Graph, i: int, operands: list[Any], uniform: bool) 
     if op.reduces is not None:
         lines = axis_last(operands[0], node.params["axis"])
         if not lines.shape[-1]:
-            raise Unsuitable(f"{op.name} of nothing")
+            raise NotLowerable(f"{op.name} of nothing")
         result = np.empty(lines.shape[:-1], object)
         side_by_side = _side_by_side(operands[0].shape, node.params["axis"])
         for at in np.ndindex(*result.shape):
@@ -200,11 +200,11 @@ def _node(code: Code, graph: Graph, i: int, operands: list[Any], uniform: bool) 
         return result
     if is_product(node):
         return _matmul(code, operands[0], operands[1], kind).reshape(node.shape)
-    raise Unsuitable(op.name)
+    raise NotLowerable(op.name)
 
 
 def _side_by_side(shape: tuple[int, ...], axis: tuple[int, ...] | None) -> bool:
-    """Does NumPy add along the last axis of memory, in its pairwise order? Else it adds row upon row."""
+    """Return whether NumPy adds along the last axis of memory, in its pairwise order; else it adds row upon row."""
     return axis is None or len(shape) - 1 in axis
 
 
@@ -222,13 +222,13 @@ def _folded(code: Code, monoid: Monoid, parts: Sequence[Value], side_by_side: bo
 def _matmul(code: Code, a: Any, b: Any, kind: str) -> Any:
     """Products of small matrices, added in order. BLAS may fuse and reorder: they agree within the summed bound."""
     if a.ndim > 2 or b.ndim > 2:
-        raise Unsuitable("a stack of matrices")
+        raise NotLowerable("a stack of matrices")
     left, right = np.atleast_2d(a), b if b.ndim == 2 else b[:, None]
     result = np.empty((left.shape[0], right.shape[1]), object)
     for r, c in np.ndindex(*result.shape):
         products = [code.cast(p, kind) * code.cast(q, kind) for p, q in zip(left[r], right[:, c], strict=True)]
         if not products:
-            raise Unsuitable("a product of nothing")
+            raise NotLowerable("a product of nothing")
         result[r, c] = added(products, False) + 0.0
     return result
 
@@ -236,12 +236,12 @@ def _matmul(code: Code, a: Any, b: Any, kind: str) -> Any:
 def _captured_kind(value: Any) -> str:
     kind = KINDS.get(value.dtype, "")
     if kind not in TAGS:
-        raise Unsuitable(f"an array from outside of {value.dtype}")
+        raise NotLowerable(f"an array from outside of {value.dtype}")
     return kind
 
 
 class Captured:
-    """The arrays of the caller's that a graph reads: they are gathered anew for each run."""
+    """The arrays of the caller's that a graph reads: they are gathered again for each run."""
 
     def __init__(self, graph: Graph) -> None:
         self.nodes = [i for i, node in enumerate(graph.nodes) if node.op is CAPTURED]
@@ -249,7 +249,7 @@ class Captured:
         self.forms = [(graph.nodes[i].shape, graph.nodes[i].dtype) for i in self.nodes]
         for array in self.arrays:
             if _captured_kind(array) != "double" or array.size > OPERATIONS:
-                raise Unsuitable("an array from outside that is large or not float64")
+                raise NotLowerable("an array from outside that is large or not float64")
 
     def reader(self, code: Code, pointer: Value) -> Callable[[int], Any]:
         starts = np.cumsum([0, *(array.size for array in self.arrays)])
@@ -261,7 +261,7 @@ class Captured:
         return read
 
     def gathered(self) -> Any:
-        """Return their numbers in one vector, or None where one is no longer of the form that was traced."""
+        """Return their numbers in one vector, or None if one is no longer of the form that was traced."""
         if not self.arrays:
             return np.zeros(1)
         for array, form in zip(self.arrays, self.forms, strict=True):
@@ -274,17 +274,17 @@ class Captured:
 
 
 class Descent:
-    """The loop of one descent: ``run(leg)`` makes steps until T_END, or until one that is not to be made like that."""
+    """The loop of one descent: ``run(segment)`` makes steps until T_END, or until one that Python has to make."""
 
     def __init__(self, graphs: DescentGraphs, tolerances: bool) -> None:
-        """tolerances: are FTOL and XTOL looked at?"""
+        """tolerances: whether FTOL and XTOL are tested."""
         kind = KINDS.get(graphs.dtype, "")
         if kind not in TAGS:
-            raise Unsuitable(f"parameters of {graphs.dtype}")
+            raise NotLowerable(f"parameters of {graphs.dtype}")
         self.graphs = graphs = graphs.lowered(has_code)
         self.captured = Captured(graphs.value)
         if any(node.op is CAPTURED for graph in (graphs.update, graphs.measure) for node in graph.nodes):
-            raise Unsuitable("an optimizer that reads an array from outside")
+            raise NotLowerable("an optimizer that reads an array from outside")
         key = (
             b"descend"
             + fingerprint(graphs.value, graphs.update, graphs.measure)
@@ -292,26 +292,26 @@ class Descent:
         )
         try:
             self.library = library.load(key, lambda: module(_descend(graphs, kind, self, tolerances)))
-        except Unsuitable as error:
+        except NotLowerable as error:
             debug("a descent without machine code: %s", error)
             raise
         self._call = self.library.function("descend", ctypes.c_int, ctypes.c_void_p)
 
-    def run(self, leg: SegmentState) -> int:
+    def run(self, segment: SegmentState) -> int:
         """Make steps, and return why no more: REACHED the end, the next is REMARKABLE, or the code is REFUSED for it.
 
-        It is refused where a guard fails, something is not finite, or an array that f reads has changed its form.
+        It is refused if a guard fails, something is not finite, or an array that f reads has changed its form.
         """
         if self.captured.arrays:
             read = self.captured.gathered()
             if read is None:
                 return REFUSED
-            leg.read(read)
-        return self._call(leg.block)  # type: ignore[no-any-return]
+            segment.read(read)
+        return self._call(segment.block)  # type: ignore[no-any-return]
 
 
 def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: bool) -> Function:
-    """Write the loop. What it reads and writes, and where, says `koubai.execute.descents`."""
+    """Write the loop. What it reads and writes, and where, says `koubai.execute.abi`."""
     code = Function("descend", "i32", ["block"])
     names = ["x", "g", "state", "low", "high", "best", "numbers", "counts", "lr"]
     names += [*(f"row_{name}" for name in COLUMNS), "captured"]
@@ -327,9 +327,9 @@ def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: boo
     def differences(new: Sequence[Value], old: Sequence[Value]) -> list[Value]:
         return [double(a) - double(b) for a, b in zip(new, old, strict=True)]
 
-    numbers = [code.load(at["numbers"], k, "double") for k in range(descents.BEST + 1)]
-    counts = [code.load(at["counts"], k, "i64") for k in range(descents.MASK + 1)]
-    forced = counts[descents.FORCED].differs(0)
+    numbers = [code.load(at["numbers"], k, "double") for k in range(abi.BEST + 1)]
+    counts = [code.load(at["counts"], k, "i64") for k in range(abi.MASK + 1)]
+    forced = counts[abi.FORCED].differs(0)
     read = descent.captured.reader(code, at["captured"])
     held = {i: read(i) for i in descent.captured.nodes}
     low, high = (code.elements(pointer, 0, (n,), kind) for pointer in (at["low"], at["high"]))
@@ -337,48 +337,48 @@ def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: boo
     zero, one, biggest = (code.constant(v, "double") for v in (0.0, 1.0, BIGGEST))
     sizes = {"x": n, "g": n, "state": sum(math.prod(shape) for shape in graphs.states)}
     first = [code.load(at[name], k, kind) for name, size in sizes.items() for k in range(size)]
-    first += [numbers[descents.FUN], zero, no, no, counts[descents.T], nothing, nothing]
-    first.append(numbers[descents.BEST])
+    first += [numbers[abi.FUN], zero, no, no, counts[abi.T], nothing, nothing]
+    first.append(numbers[abi.BEST])
     with code.loop(carried=first) as loop:
         values = loop.carried
         x, g, state = values[:n], values[n : 2 * n], values[2 * n : -8]
         fun, norm, clipped, projected, t, rate, row, best = values[-8:]
-        loop.leave(code.constant(REACHED, "i32"), unless=t < counts[descents.T_END])
+        loop.leave(code.constant(REACHED, "i32"), unless=t < counts[abi.T_END])
 
         # -- one step, as yet without consequences
         after = t + 1
         lr = code.load(at["lr"], rate, "double")
         scalars = [filled((), [v]) for v in (after.to("sitofp", "double"), lr, fun)]
-        changed, _ = expand(
+        changed, _ = unroll(
             code, graphs.update, [filled((n,), x), filled((n,), g), low, high, *scalars, *split(state, graphs.states)],
             held.__getitem__, [True, True, False, False, False, False, True, *[True] * len(graphs.states)],
         )  # fmt: skip
         new_x = [code.cast(v, kind) for v in changed[0]]
         new_state = [code.cast(v, kind) for part in changed[2:] for v in part.ravel()]
         shapes = [graphs.value.nodes[i].shape for i in graphs.value.inputs]
-        results, asked = expand(code, graphs.value, split(new_x, shapes), held.__getitem__)
+        results, asked = unroll(code, graphs.value, split(new_x, shapes), held.__getitem__)
         new_f = double(code.cast(results[0][()], kind))
         new_g = [code.cast(v, kind) for part in results[1:] for v in part.ravel()]
         there = [filled((n,), new_x), filled((n,), new_g), low, high]
-        measured, _ = expand(code, graphs.measure, there, held.__getitem__)
+        measured, _ = unroll(code, graphs.measure, there, held.__getitem__)
         new_norm = double(measured[0][()])
         new_clipped, new_projected = (code.cast(v[()], BOOL) for v in (measured[1], changed[1]))
 
-        # -- is it to be made?
+        # -- whether it is to be made
         x2, dx2 = squares(new_x), squares(differences(new_x, x))
-        # A norm or a sum is finite only if every part is; where it is not though they are, Python makes the step.
+        # A norm or a sum is finite only if every part is; if it is not though they are, Python makes the step.
         size = abs(added([double(v) for v in new_g], False)) if graphs.bounded else new_norm
         same_path = code.all(asked)
         ordinary = code.all([
-            new_f <= numbers[descents.F_LIMIT],  # false for NaN too, as the others
-            x2 <= numbers[descents.X2_LIMIT],
+            new_f <= numbers[abi.F_LIMIT],  # false for NaN too, as the others
+            x2 <= numbers[abi.X2_LIMIT],
             size <= biggest,
             *asked,
         ])  # fmt: skip
-        remarkable = (new_norm <= numbers[descents.GTOL]) | (new_f <= numbers[descents.TARGET])
+        remarkable = (new_norm <= numbers[abi.GTOL]) | (new_f <= numbers[abi.TARGET])
         remarkable |= ~forced & (dx2 <= zero)
         if tolerances:
-            ftol, xtol = numbers[descents.FTOL], numbers[descents.XTOL]
+            ftol, xtol = numbers[abi.FTOL], numbers[abi.XTOL]
             x_close = xtol * xtol * (code.select(x2 > one, x2, one) * 1.03)
             f_close = ftol * code.select(abs(new_f) > one, abs(new_f), one) * 1.01
             change, g2, dg2 = abs(new_f - fun), squares(new_g), squares(differences(new_g, g))
@@ -397,25 +397,25 @@ def _descend(graphs: DescentGraphs, kind: str, descent: Descent, tolerances: boo
         if graphs.flags:
             code.store(new_clipped, at["row_clipped"], row)
             code.store(new_projected, at["row_projected"], row)
-        due = (after & counts[descents.MASK]).equals(0)
+        due = (after & counts[abi.MASK]).equals(0)
         with code.when(new_f < best, best) as better:
             for k, v in enumerate([*new_x, *new_g]):
                 code.store(v, at["best"], k)
-            code.store(new_norm, at["numbers"], descents.BEST_NORM)
-            code.store(after, at["counts"], descents.BEST_T)
+            code.store(new_norm, at["numbers"], abi.BEST_NORM)
+            code.store(after, at["counts"], abi.BEST_T)
             better.give(new_f)
         done = [*new_x, *new_g, *new_state, new_f, new_norm, new_clipped, new_projected, after]
-        done += [rate + counts[descents.LR_STRIDE], row + due.to("zext", "i64")]
+        done += [rate + counts[abi.LR_STRIDE], row + due.to("zext", "i64")]
         loop.again(*done, *better.values)
 
     for name, kept in (("x", x), ("g", g), ("state", state)):
         for k, v in enumerate(kept):
             code.store(v, at[name], k)
-    for k, v in ((descents.FUN, fun), (descents.NORM, norm), (descents.BEST, best)):
+    for k, v in ((abi.FUN, fun), (abi.NORM, norm), (abi.BEST, best)):
         code.store(v, at["numbers"], k)
-    for k, v in ((descents.CLIPPED, clipped), (descents.PROJECTED, projected)):
+    for k, v in ((abi.CLIPPED, clipped), (abi.PROJECTED, projected)):
         code.store(v.to("zext", "i64"), at["counts"], k)
-    for k, v in ((descents.T, t), (descents.ROWS, row)):
+    for k, v in ((abi.T, t), (abi.ROWS, row)):
         code.store(v, at["counts"], k)
     code.ret(*loop.results)
     return code

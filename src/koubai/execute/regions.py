@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from koubai.execute import library
+from koubai.execute.abi import address
 from koubai.execute.chain import Chain, Parts, chains, entry, place
-from koubai.execute.descents import address
-from koubai.execute.elements import Unsuitable, moved_inputs
+from koubai.execute.elements import NotLowerable, moved_inputs
 from koubai.execute.ir import BOOL, TAGS, Block, Function, Value, of_type
 from koubai.execute.llvm import CALL, DATA, KINDS, combiner, cost, elementwise, has_code, module, scalar
 from koubai.execute.lower import lowered
@@ -66,7 +66,7 @@ def _cost(node: Node, given: Sequence[Node]) -> int:
         return 0
     try:
         return 1 + cost(node, given, LANES)
-    except Unsuitable:
+    except NotLowerable:
         return 0
 
 
@@ -268,7 +268,7 @@ def _place(
         axis = node.params["axis"]
         try:
             combiner(node.op.reduces)
-        except Unsuitable:
+        except NotLowerable:
             return None
         if axis == (1,):
             return group, ROW
@@ -694,5 +694,5 @@ def table(*arrays: Any) -> Any:
 
 @functools.lru_cache(64)
 def _pointers(count: int) -> Any:
-    """Return the type of so many pointers; ctypes alone would make it anew for each table, with a cycle to collect."""
+    """Return the type of so many pointers; ctypes alone would make it again for each table, with a cycle to collect."""
     return ctypes.c_void_p * count

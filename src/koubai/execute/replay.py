@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from koubai.execute import library
-from koubai.execute.descents import address, watched
-from koubai.execute.elements import Unsuitable, is_product
+from koubai.execute.abi import address, watched
+from koubai.execute.elements import NotLowerable, is_product
 from koubai.execute.lower import lowered
 from koubai.execute.memory import is_view, is_write
 from koubai.graph.graph import CAPTURED, CONSTANT, INPUT, Graph, Node
@@ -50,7 +50,7 @@ ROWS, BYTES = 10_000, 2**22  # of a table, and of the arrays between
 # rows, as a loop over arrays that are not contiguous makes them, pays after so many more.
 ASKED_FOR, MORE = 0, 75
 ROWS_A_NODE, ROWS_BESIDES = 2, 64
-MANY, LONG = 200, 32  # nodes, among which it pays to look for so many whose rows are made at once
+MANY, LONG = 200, 32  # nodes, among which it pays to search for so many whose rows are made at once
 KNOWN_MACHINE = sys.implementation.name == "cpython" and sys.platform != "win32" and sys.maxsize > 2**32
 # The codes of what the machine code itself does to numbers; the last four refuse a result that is not finite, as Python
 # raises there
@@ -230,7 +230,7 @@ def is_loaded() -> bool:
 
 @functools.cache
 def inner_loop(ufunc: Any, types: str) -> tuple[int, int]:
-    """Return a ufunc's inner loop for these types, and its data. Raises Unsuitable.
+    """Return a ufunc's inner loop for these types, and its data. Raises NotLowerable.
 
     They are in the PyUFuncObject of NumPy's C interface: after the head four ints (nin, nout, nargs, identity), the
     loops, their data, and their number.
@@ -238,13 +238,13 @@ def inner_loop(ufunc: Any, types: str) -> tuple[int, int]:
     start = id(ufunc) + object.__basicsize__
     known = tuple((ctypes.c_int * 3).from_address(start)), ctypes.c_int.from_address(start + 32).value
     if known != ((ufunc.nin, ufunc.nout, ufunc.nargs), ufunc.ntypes) or types not in ufunc.types:
-        raise Unsuitable(f"{ufunc.__name__} of {types}")
+        raise NotLowerable(f"{ufunc.__name__} of {types}")
     k = ufunc.types.index(types)
     loops, data = (ctypes.c_void_p * 2).from_address(start + 16)
     pointer = ctypes.c_void_p.from_address(loops + 8 * k).value
     held = ctypes.c_void_p.from_address(data + 8 * k).value if data else 0
     if not pointer:
-        raise Unsuitable(f"{ufunc.__name__} of {types}")
+        raise NotLowerable(f"{ufunc.__name__} of {types}")
     return pointer, held or 0
 
 
@@ -310,7 +310,7 @@ def _runs(graph: Graph, simple: Mapping[Op, int], first: int) -> dict[int, int]:
 
 
 def _addresses(array: Any) -> Any:
-    """Return where each element of an array lies."""
+    """Return where each element of an array is."""
     places = np.array(address(array))
     for length, step in zip(array.shape, array.strides, strict=True):
         places = np.add.outer(places, step * np.arange(length))
@@ -320,7 +320,7 @@ def _addresses(array: Any) -> Any:
 def _as_read(value: Any) -> Any:
     """Return a constant as the loops read it."""
     if value.dtype.kind not in "fiub" or (value.dtype.kind == "f" and value.itemsize != 8):
-        raise Unsuitable(f"a constant of {value.dtype}")
+        raise NotLowerable(f"a constant of {value.dtype}")
     return np.array(value, None if value.dtype == _BOOL else np.float64, order="C")
 
 
@@ -349,7 +349,7 @@ def _is_ufunc(op: Op) -> bool:
     return isinstance(op.call, np.ufunc)
 
 
-class _TooLongError(Unsuitable):
+class _TooLongError(NotLowerable):
     """There are more rows than there may be."""
 
     def __init__(self) -> None:
@@ -362,7 +362,7 @@ def _is_core(op: Op) -> bool:
 
 
 class _At:
-    """An array that lies at an address. (Of ctypes each size would take a type, which is a cycle of references.)"""
+    """An array at an address. (Of ctypes each size would take a type, which is a cycle of references.)"""
 
     __slots__ = ("__array_interface__",)
 
@@ -373,15 +373,15 @@ class _At:
 class _Table:
     """The operations of graphs, as rows that lead from one value in a memory of its own to the next.
 
-    A value is the address of a float64 by itself; or, of an array whose elements lie one after the other, its
+    A value is the address of a float64 by itself; or, of an array whose elements are contiguous, its
     (address, shape, size, bytes an element), which are 0 if one number is spread over it; or any other array. A row is
-    a tuple of the words that it needs, as `_PACKED` says. floats: have the rows the bits of Python's arithmetic, and
-    not NumPy's? most: rows that there may be. Raises Unsuitable, _TooLongError where there are more rows.
+    a tuple of the words that it needs, as `_PACKED` says. floats: whether the rows have the bits of Python's
+    arithmetic, not NumPy's. most: rows that there may be. Raises NotLowerable, _TooLongError if there are more rows.
     """
 
     def __init__(self, floats: bool, most: int = ROWS) -> None:
         if not KNOWN_MACHINE or not library.available():
-            raise Unsuitable("another Python or system than those whose memory is known, or no llvmlite")
+            raise NotLowerable("another Python or system than those whose memory is known, or no llvmlite")
         self.floats, self.most = floats, most
         self.rows: list[Any] = []  # and, of many that are alike, all as an array
         self.kept: list[Any] = []  # arrays that the table leads to
@@ -448,7 +448,7 @@ class _Table:
                 operands = [values[j] for j in used]
                 if op is INPUT:
                     if dtype != _FLOAT:
-                        raise Unsuitable(f"an argument of {dtype}")
+                        raise NotLowerable(f"an argument of {dtype}")
                     values.append(given[i])
                 elif op is CONSTANT or (used and used[0] in known and all(j in known for j in used)):
                     value = node.params["value"] if not used else op.call(*[known[j] for j in used], **node.params)
@@ -503,7 +503,7 @@ class _Table:
         return parts[0] if len(parts) == 1 else np.concatenate([np.zeros((0, WIDTH), np.int64), *parts])
 
     def is_valid(self) -> bool:
-        """Tell whether the arrays that f reads from outside still lie where they did."""
+        """Return whether the arrays that f reads from outside are still where they were."""
         for array, now, place, shape, strides, dtype in self.captured:
             if now.value != place or array.shape != shape or array.strides != strides or array.dtype != dtype:
                 return False
@@ -558,7 +558,7 @@ class _Table:
         size, step = math.prod(shape), dtype.itemsize
         self.bytes += size * step
         if self.bytes > BYTES:
-            raise Unsuitable("large arrays, to which Python adds little time")
+            raise NotLowerable("large arrays, to which Python adds little time")
         place = self.next
         self.next += -8 * (-size * step // 8)
         if self.next > self.end:
@@ -664,11 +664,11 @@ class _Table:
         elif not self._is_bool(out):
             self._elements(*inner_loop(np.positive, "d->d"), [value], out)
         else:
-            raise Unsuitable("a copy of truth values")
+            raise NotLowerable("a copy of truth values")
 
     def _guarded(self, guard: Any, node: Node, value: Any) -> None:
         if type(guard.expected) is not bool or node.shape or node.dtype != _BOOL:
-            raise Unsuitable("a guard on a number")
+            raise NotLowerable("a guard on a number")
         self._row(_GUARD, int(guard.expected), [value])
 
     # -- nodes
@@ -679,11 +679,11 @@ class _Table:
         if op is CAPTURED:
             value = node.params["value"]
             if value.dtype != _FLOAT or not value.flags.aligned or self.floats:
-                raise Unsuitable(f"an array from outside of {value.dtype}")
+                raise NotLowerable(f"an array from outside of {value.dtype}")
             self.captured.append((value, watched(value), address(value), value.shape, value.strides, value.dtype))
             return self.held(value)
         if node.dtype not in (_FLOAT, _BOOL):
-            raise Unsuitable(f"{op.name} of {node.dtype}")
+            raise NotLowerable(f"{op.name} of {node.dtype}")
         if op.converts or op in _OWN_LOOPS:
             return self._chosen(node, operands)
         if op.elementwise:
@@ -714,7 +714,7 @@ class _Table:
         if node.op.converts:
             operands, is_bool = [*operands, self._constant(1.0), self._constant(0.0)], [*is_bool, False, False]
         if is_bool != [True, False, False] or node.dtype != _FLOAT:
-            raise Unsuitable("where of others than float64")
+            raise NotLowerable("where of others than float64")
         self._elements(_loaded().address("select"), 0, operands, out)
         return out
 
@@ -739,7 +739,7 @@ class _Table:
             for k, value in enumerate(operands):
                 self.copied(value, self.held(part_of(k)[..., 0]))
         else:
-            raise Unsuitable(op.name)
+            raise NotLowerable(op.name)
         return out
 
     def _written(self, node: Node, base: Any, value: Any) -> Any:
@@ -748,7 +748,7 @@ class _Table:
         self.copied(base, out)
         if index.holes:
             if node.op.index != "sets":
-                raise Unsuitable("sums into elements that are listed")
+                raise NotLowerable("sums into elements that are listed")
             places = self._listed(node, out)
             self._carried(_addresses(np.broadcast_to(self._array(value), places.shape)), places)
             return out
@@ -763,10 +763,10 @@ class _Table:
         return out
 
     def _listed(self, node: Node, value: Any) -> Any:
-        """Return where the elements lie that an index with arrays, always the same ones, chooses."""
+        """Return where the elements are that an index with arrays, always the same ones, chooses."""
         arrays = node.inputs[1 + is_write(node) :]
         if self._is_bool(value) or not all(j in self.known for j in arrays):
-            raise Unsuitable("an index that is computed, or of truth values")
+            raise NotLowerable("an index that is computed, or of truth values")
         return _addresses(self._array(value))[node.params["index"].fill([self.known[j] for j in arrays])]
 
     def _carried(self, sources: Any, targets: Any) -> None:
@@ -780,12 +780,12 @@ class _Table:
                 self._row(_COPY, 8, pair)
 
     def _factored(self, node: Node, operands: list[Any]) -> Any:
-        """Return what LAPACK makes of matrices, which is NaN throughout where NumPy would raise."""
+        """Return what LAPACK makes of matrices, which is NaN throughout if NumPy would raise."""
         if any(a.ndim != 2 or a.dtype != _FLOAT for a in operands):
-            raise Unsuitable("a stack of matrices")
+            raise NotLowerable("a stack of matrices")
         call = getattr(getattr(np.linalg, "_umath_linalg", None), _FACTORED[node.op.name], None)
         if call is None:
-            raise Unsuitable(f"another NumPy than those whose {node.op.name} is known")
+            raise NotLowerable(f"another NumPy than those whose {node.op.name} is known")
         out = self._buffer(node.shape)
         arrays = [*operands, self._array(out)]
         loop, data = inner_loop(call, "d" * len(operands) + "->d")
@@ -796,7 +796,7 @@ class _Table:
 
     @staticmethod
     def _element(value: Any, index: Any) -> int | None:
-        """Return the one number of an array that an index chooses; None where it is not that."""
+        """Return the one number of an array that an index chooses; None if it is not that."""
         if type(value) is not tuple or value[3] != 8 or len(index.items) != len(value[1]):
             return None
         place = 0
@@ -823,7 +823,7 @@ class _Table:
             array = self._array(copy)
             view = op.call(array, **params)
         if view.shape != shape or not (view.base is not None or view is array):
-            raise Unsuitable(op.name)
+            raise NotLowerable(op.name)
         return self.held(view)
 
     def _elementwise(self, node: Node, operands: list[Any]) -> Any:
@@ -835,9 +835,9 @@ class _Table:
             if not bools and not is_bool and self._scalars(op, operands, out):
                 return out
             if self.floats and not (op.exact and op.scalar is not None and not bools):
-                raise Unsuitable(op.name)
+                raise NotLowerable(op.name)
         if not isinstance(op.call, np.ufunc):
-            raise Unsuitable(op.name)
+            raise NotLowerable(op.name)
         if 0 < bools < len(operands):
             operands, bools = [self._as_floats(v) for v in operands], 0
         self._elements(*inner_loop(op.call, _TYPES[len(operands), bool(bools), is_bool]), operands, out)
@@ -869,10 +869,10 @@ class _Table:
         given = self.graph.nodes[node.inputs[1]]
         known: Any = given.params["value"] if given.op is CONSTANT and given.dtype is None else None
         if self._is_bool(x) or self._is_bool(exponent):
-            raise Unsuitable("power")
+            raise NotLowerable("power")
         if node.shape:
             if self.floats and known not in (1, 2):
-                raise Unsuitable("power")
+                raise NotLowerable("power")
             call = node.op.ufunc(known)  # type: ignore[misc]
             self._elements(*inner_loop(call, "dd->d" if call is np.power else "d->d"), operands[: call.nin], out)
         elif self.floats and known in (1, 2, 3, 4):
@@ -892,7 +892,7 @@ class _Table:
         if type(x) is int:
             return self._viewed_as(x, node.shape)
         if type(x) is not tuple or not x[2] or x[3] != 8 or (self.floats and not monoid.adds):
-            raise Unsuitable(f"{node.op.name} of an array like this")
+            raise NotLowerable(f"{node.op.name} of an array like this")
         place, shape, size, _ = x
         axis, n = node.params["axis"], len(shape)
         axes = tuple(range(n)) if axis is None else tuple(k % n for k in axis)
@@ -901,10 +901,10 @@ class _Table:
         elif axes == (n - 1,) or axes == (0,):
             length = shape[axes[0]]
         else:
-            raise Unsuitable("a reduction over some axes")
+            raise NotLowerable("a reduction over some axes")
         call: Any = OPS[monoid.join].call
         if not isinstance(call, np.ufunc):
-            raise Unsuitable(monoid.join)
+            raise NotLowerable(monoid.join)
         loop, data = inner_loop(call, "dd->d")
         begin = None if call.identity is None else self._constant(float(call.identity))
         out = self._buffer((size // length,))
@@ -927,14 +927,14 @@ class _Table:
 
     @staticmethod
     def _viewed_as(value: Any, shape: tuple[int, ...]) -> Any:
-        """Return numbers that lie one after the other as an array of this shape, or a number."""
+        """Return contiguous numbers as an array of this shape, or a number."""
         place, size = (value, 1) if type(value) is int else (value[0], value[2])
         return (place, shape, size, 8) if shape else place
 
     def _matmul(self, node: Node, operands: list[Any]) -> Any:
         a, b = operands
         if a.ndim > 2 or b.ndim > 2 or {a.dtype, b.dtype} != {_FLOAT} or not a.size or not b.size:
-            raise Unsuitable("a stack of matrices")
+            raise NotLowerable("a stack of matrices")
         out = self._buffer(node.shape)
         left, right = np.atleast_2d(a), b if b.ndim == 2 else b[:, None]
         both = self._array(out).reshape(left.shape[0], right.shape[1])
@@ -948,7 +948,7 @@ class Replay(_Table):
     """A graph of f and its gradient. ``address``: that of a function (context, x, g, f), true if it computed both.
 
     It is false if a guard fails, or something is not finite. floats: it has the bits of Python's arithmetic, not
-    NumPy's. One call at a time. Raises Unsuitable if the graph has operations that a table can't do.
+    NumPy's. One call at a time. Raises NotLowerable if the graph has operations that a table can't do.
     """
 
     def __init__(self, graph: Graph, floats: bool, most: int = ROWS) -> None:
@@ -958,7 +958,7 @@ class Replay(_Table):
         fun, *forms = [graph.nodes[i] for i in graph.outputs]
         shapes, given = [node.shape for node in forms], [graph.nodes[i].shape for i in graph.inputs]
         if fun.shape or shapes != given or any(node.dtype != _FLOAT for node in (fun, *forms)):
-            raise Unsuitable("outputs of another form")
+            raise NotLowerable("outputs of another form")
         self.g, parts = self.flat(shapes)
         self.fun = np.zeros(1)
         for made, taken in zip((value, *gradients), (address(self.fun), *parts), strict=True):
@@ -982,7 +982,7 @@ class Columns(_Table):
 
     ``address``: that of a function (context, x, r, columns), as in `Replay`. along: the graph whose inputs are x and a
     direction in the form of x (`koubai.graph.forward`); what depends on x alone is computed once for all columns.
-    floats: for each of the two graphs. Raises Unsuitable.
+    floats: for each of the two graphs. Raises NotLowerable.
     """
 
     def __init__(self, graph: Graph, along: Graph, floats: tuple[bool, bool], most: int = ROWS) -> None:
@@ -990,10 +990,10 @@ class Columns(_Table):
         self.x, inputs = self.flat([graph.nodes[i].shape for i in graph.inputs])
         count = len(inputs)
         if len(along.inputs) != 2 * count:
-            raise Unsuitable("arguments besides x")
+            raise NotLowerable("arguments besides x")
         (r,) = self.fill(graph, inputs)
         if any(form[1] != _FLOAT for form in (graph.forms[graph.outputs[0]], along.forms[along.outputs[0]])):
-            raise Unsuitable("residuals of another form")
+            raise NotLowerable("residuals of another form")
         shape = graph.nodes[graph.outputs[0]].shape
         (self.r, (own_r,)), (self.column, (own_column,)) = self.flat([shape]), self.flat([shape])
         self.copied(r, own_r)
@@ -1036,7 +1036,7 @@ class Tables:
 
     def take(self, nodes: int, make: Callable[[int], Any]) -> Any:
         """Return a table that nobody uses, if there is one by now. nodes: of the graph that ``make`` makes it of, of no
-        more rows than it is told.
+        more rows than it is given.
         """
         if not self.spare and self.made < MADE and self.count >= max(ASKED_FOR, self.least):
             self.made += 1
@@ -1046,7 +1046,7 @@ class Tables:
             except _TooLongError:
                 if not self.least:
                     self.made, self.least = 0, self.count + MORE
-            except Unsuitable:
+            except NotLowerable:
                 self.made = MADE  # nor will another one be
         try:
             return self.spare.pop()

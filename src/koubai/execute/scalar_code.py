@@ -30,7 +30,7 @@ import numpy as np
 
 from koubai.errors import CompileError
 from koubai.execute import ir, library
-from koubai.execute.descents import address
+from koubai.execute.abi import address
 from koubai.execute.ir import BOOL, Function, Value
 from koubai.execute.llvm import module
 from koubai.functions.expression import syntax_tree

@@ -1,4 +1,4 @@
-"""One update of plain arrays as one pass over workspace: every elementwise rule, fused from the text that NumPy runs.
+"""One update of plain arrays as one pass over memory: every elementwise rule, fused from the text that NumPy runs.
 
 The graph is traced over vectors of one element. What has their shape is computed for each element; what is a single
 number (the powers of the step, a state that all elements share) once, before the loop. All gradients are checked before
@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 
 from koubai.execute import library
-from koubai.execute.descents import address
-from koubai.execute.elements import Unsuitable, filled, is_quotient
+from koubai.execute.abi import address
+from koubai.execute.elements import NotLowerable, filled, is_quotient
 from koubai.execute.ir import BOOL, TAGS, Code, Function, Value
 from koubai.execute.llvm import KINDS, has_code, module
 from koubai.execute.lower import lowered
-from koubai.execute.native import expand, fingerprint, loop_invariant
+from koubai.execute.native import fingerprint, loop_invariant, unroll
 from koubai.graph.graph import LEAVES, Graph
 
 __all__ = ["PIECE", "THREADED", "Update", "Workspace"]
@@ -71,7 +71,7 @@ class Workspace:
 class Update:
     """The code of an update. Inputs of the graph: x, g, t, lr, fun, *state; outputs: x, *state, for x of shape (1,).
 
-    shared: which arrays of the state are single numbers. Raises Unsuitable if the rule is not elementwise.
+    shared: which arrays of the state are single numbers. Raises NotLowerable if the rule is not elementwise.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -80,18 +80,18 @@ class Update:
         dtype = nodes[graph.inputs[0]].dtype
         self.kind = KINDS.get(dtype, "")
         if self.kind not in TAGS:
-            raise Unsuitable(f"parameters of {dtype}")
+            raise NotLowerable(f"parameters of {dtype}")
         for node in nodes:
             op = node.op
             if op not in LEAVES and not (op.elementwise or op.spreads or op.fills is not None):
-                raise Unsuitable(f"{node.op.name} needs more than one element")
+                raise NotLowerable(f"{node.op.name} needs more than one element")
         self.graph = graph
         states = [nodes[i] for i in graph.inputs[5:]]
         self.shared = [node.shape == () for node in states]
         if [nodes[i].shape == () for i in graph.outputs[1:]] != self.shared:
-            raise Unsuitable("a state that changes its shape")
+            raise NotLowerable("a state that changes its shape")
         if any(nodes[i].dtype != dtype for i in (*graph.inputs[5:], *graph.outputs)):
-            raise Unsuitable("a state of another dtype")
+            raise NotLowerable("a state of another dtype")
         self.varying = [True, True, False, False, False, *(not shared for shared in self.shared)]
         self.invariant = loop_invariant(graph, self.varying)
         self.kinds = [KINDS.get(nodes[i].dtype, "double") for i in self.invariant]
@@ -158,7 +158,7 @@ class Update:
             place = sum(state is not nothing for state in states)
             states.append(filled((), [code.load(shared, place, self.kind)]) if alike else nothing)
         given = [nothing, nothing, *(filled((), [v]) for v in scalars), *states]
-        results, _ = expand(code, part, given, _no_array, self.varying)
+        results, _ = unroll(code, part, given, _no_array, self.varying)
         for k, result in enumerate(results):
             code.store(code.cast(result[()], "double"), table, k)
         code.ret()
@@ -201,7 +201,7 @@ class Update:
             states = [filled((), [v]) if v is not None else vector(p) for v, p in zip(alike, pointers, strict=True)]
             scalars = [filled((), [v]) for v in table[self.table :]]
             shared = known | {i: filled((), [code.constant(1.0, kind)]) for i in ones}
-            results, _ = expand(code, part, [*vectors, *scalars, *states], _no_array, self.varying, shared)
+            results, _ = unroll(code, part, [*vectors, *scalars, *states], _no_array, self.varying, shared)
             for pointer, result in zip(targets, results, strict=True):
                 code.store(code.splat(code.cast(result.ravel()[0], kind), lanes), pointer, index, self.align)
             return _or_not_finite(bad, vectors[1][0])
@@ -316,16 +316,16 @@ class Update:
         code: Code,
         begin: Value,
         end: Value,
-        unroll: int,
+        factor: int,
         bodies: Sequence[Callable[[int, Value, Value], Value]],
         choice: Value,
     ) -> Value:
         """Write a loop over begin … end in vectors, then element by element.
 
         body(lanes, index, flag) returns the flag for the next iteration; returned is whether any lane raised it.
-        choice: which body the vectors take; single elements take the first.
+        factor: vectors per iteration. choice: which body the vectors take; single elements take the first.
         """
-        lanes, step = self.lanes, unroll * self.lanes
+        lanes, step = self.lanes, factor * self.lanes
         last = begin + code.binary("sdiv", end - begin, code.constant(step, "i64")) * step
         raised = code.splat(code.constant(False, BOOL), lanes)
         with code.switch(choice) as switch:
@@ -333,7 +333,7 @@ class Update:
                 with switch.case(*[k][: k > 0]):
                     with code.loop(begin, last, step, [raised]) as loop:
                         (flag,) = loop.carried
-                        for u in range(unroll):
+                        for u in range(factor):
                             flag = body(lanes, loop.index + u * lanes, flag)
                         loop.again(flag)
                     switch.give(*loop.results)
@@ -382,7 +382,7 @@ def _wait(code: Code, is_on: Callable[[], Value]) -> None:
 
 
 def _no_array(i: int) -> Any:
-    raise Unsuitable("an array from outside")
+    raise NotLowerable("an array from outside")
 
 
 # -- workers ----------------------------------------------------------------------------------------------------------

@@ -554,7 +554,7 @@ def _log1p_parts(c: _Code, x: Value, low: Value | None = None) -> tuple[Value, V
 
 
 def _tiny(c: _Code, x: Value, result: Value) -> Value:
-    """x itself where the function is x(1 + O(x)) and x is below half an ulp of 1, else the result."""
+    """x itself if the function is x(1 + O(x)) and x is below half an ulp of 1, else the result."""
     return c.select(abs(x) < math.ldexp(1.0, -c.form.mantissa - 2), x, result)
 
 
@@ -644,7 +644,7 @@ def _turns(fma: bool) -> tuple[str, frozenset[str]]:
         bits = a.bits()
         exponent = (bits >> 52) & 0x7FF
         whole = (bits & (2**52 - 1)) | 2**52
-        place = exponent - (1075 - 62)  # of the first digit wanted, 64 zeros standing before the digits
+        place = exponent - (1075 - 62)  # of the first digit wanted, with 64 zeros before the digits
         place = c.select(place < 0, 0, place)  # lanes that are not far out come here too, for nothing
         index, shift = place >> 6, place & 63
         table = Value("@kb.two_over_pi", "ptr")
@@ -684,7 +684,7 @@ def _sine(c: _Code, r: Value, z: Value) -> Value:
 
 
 def _sine_or_cosine(c: _Code, r: Value, odd: Value) -> Value:
-    """cos(r) where ``odd``, else sin(r)."""
+    """cos(r) if ``odd``, else sin(r)."""
     z = r * r
     half = 0.5 * z
     most = 1.0 - half
@@ -771,7 +771,7 @@ def _arctan2(c: _Code, y: Value, x: Value) -> Value:
 
 
 def _arcsine_parts(c: _Code, x: Value) -> tuple[Value, Value, Value]:
-    """Return (far, t, w): arcsin|x| = t + w, or where far, which is |x| > 1/2, π/2 − 2(t + w)."""
+    """Return (far, t, w): arcsin|x| = t + w, or if far, which is |x| > 1/2, π/2 − 2(t + w)."""
     a = abs(x)
     far = a > 0.5
     z = c.select(far, 0.5 - 0.5 * a, a * a)
@@ -821,7 +821,7 @@ def _arccosh(c: _Code, x: Value) -> Value:
 
 
 def _log1p_or_twice(c: _Code, far: Value, s: Value, s_low: Value, x: Value) -> tuple[Value, Value, Value]:
-    """Return (k, f, rest) of log(1 + s + s_low), or where far, of log(2x)."""
+    """Return (k, f, rest) of log(1 + s + s_low), or if far, of log(2x)."""
     s, s_low = c.select(far, x, s), c.select(far, 0.0, s_low)  # far out, 1 more is nothing
     k, f, rest = _log1p_parts(c, s, s_low)
     return c.select(far, k + 1.0, k), f, rest

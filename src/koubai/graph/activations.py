@@ -13,7 +13,7 @@ from koubai.graph.ops import OPS, Interval, Op, Scratch, Shape, add_row, apply
 __all__: list[str] = []
 
 _ANY: Interval = (-3.0, 3.0)
-_CHUNK = 8192  # elements at once, so that what lies in between stays in the cache
+_CHUNK = 8192  # elements at once, so that what is computed on the way stays in the cache
 _memory = Scratch()
 
 

@@ -20,7 +20,7 @@ from koubai.graph.tracer import Trace, current_trace, seldom_collected
 from koubai.graph.user_code import is_library, untraceable
 from koubai.parameters import is_structure, members
 
-__all__ = ["Leaf", "Leaves", "Recorded", "Static", "argument_names", "real", "record_call", "replay", "trace"]
+__all__ = ["Leaf", "Leaves", "Static", "TracedCall", "argument_names", "inline", "real", "record_call", "trace"]
 
 
 _ARRAYS = np.ndarray, np.generic
@@ -190,7 +190,7 @@ def real(value: Any, name: str) -> Any:
 
 
 def argument_names(f: Any, count: int) -> list[str]:
-    """Return the names of the first ``count`` positional arguments, invented where the signature does not tell."""
+    """Return the names of the first ``count`` positional arguments, invented if the signature does not tell."""
     function = getattr(f, "__func__", f)
     code = getattr(function, "__code__", None)
     if code is None:
@@ -202,7 +202,7 @@ def argument_names(f: Any, count: int) -> list[str]:
     return [known[i] if i < len(known) else ("x" if count == 1 else f"x{i}") for i in range(count)]
 
 
-class Recorded(NamedTuple):
+class TracedCall(NamedTuple):
     """A traced call: the graph, what was read from outside, and the exact form of its arguments.
 
     adopted: values of the traces around this one that it uses: the graph's inputs after those of the arguments.
@@ -214,7 +214,7 @@ class Recorded(NamedTuple):
     adopted: tuple[Traced, ...] = ()
 
 
-def record_call(f: Callable[..., Any], leaves: Leaves, *, scalar: bool) -> Recorded:
+def record_call(f: Callable[..., Any], leaves: Leaves, *, scalar: bool) -> TracedCall:
     """Run ``f`` once on traced copies of its arguments. ``scalar``: the answer must be one real number."""
     writable: dict[int, np.ndarray[Any, Any]] = {}  # arrays from outside that f writes into
     aloud = True
@@ -233,22 +233,22 @@ class _OwnArithmetic(BaseException):
 
 def _record_once(
     f: Callable[..., Any], leaves: Leaves, scalar: bool, writable: Mapping[int, Any], aloud: bool
-) -> Recorded:
+) -> TracedCall:
     recorded, values, met = _ran(f, leaves, scalar, writable, aloud)
     if met:  # perhaps what f kept of an earlier call was found again under its x, and is no longer traced
         try:
-            anew, others, _ = _ran(f, leaves, scalar, writable, aloud, apart=True)
+            second, others, _ = _ran(f, leaves, scalar, writable, aloud, apart=True)
         except (Exception, OutsideWrite, _OwnArithmetic):
             return recorded
         pairs = zip(values, others, strict=False)
         if all(np.shape(a) == np.shape(b) and np.allclose(a, b, 1e-12, 0.0, equal_nan=True) for a, b in pairs):
-            return anew
+            return second
     return recorded
 
 
 def _ran(
     f: Callable[..., Any], leaves: Leaves, scalar: bool, writable: Mapping[int, Any], aloud: bool, apart: bool = False
-) -> tuple[Recorded, list[Any], bool]:
+) -> tuple[TracedCall, list[Any], bool]:
     """Run ``f`` once; return what was recorded, the numbers of the answer, and `Trace.met`.
 
     apart: as `Trace.apart`; what f changes is then left as it is, and the graph holds now and here.
@@ -281,10 +281,10 @@ def _ran(
     graph = tape.graph(outputs)
     mirror.close()
     values = [part.plain() if type(part) is Traced else part for part in parts] if tape.met else []
-    return Recorded(graph, mirror.environment, leaves, tuple(tape.adopted)), values, tape.met
+    return TracedCall(graph, mirror.environment, leaves, tuple(tape.adopted)), values, tape.met
 
 
-def replay(recorded: Recorded, graph: Graph, values: Sequence[Any]) -> list[Any]:
+def inline(recorded: TracedCall, graph: Graph, values: Sequence[Any]) -> list[Any]:
     """Record ``graph``, which was derived from ``recorded``, into the trace that is running.
 
     values: its inputs, of which some belong to that trace or to one around it.
@@ -381,7 +381,7 @@ def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
 
         trace(f, x)(x) == f(x),  trace(f, x).gradient()(x) == (f(x), f'(x))
 
-    The graph holds on the path that these arguments take: its ``guards`` list the looks at values that decided it, its
+    The graph holds on the path that these arguments take: its ``guards`` list the numbers that decided it, its
     ``kinks`` the kinks that the point sits on.
 
     Parameters

@@ -26,7 +26,7 @@ _MOVES = (
     *("astype", "real", "imag", "conjugate", "add", "subtract", "negative", "positive"),
 )
 _CHOICES = {"maximum": (0, 1), "fmax": (0, 1), "minimum": (1, 0), "fmin": (1, 0)}
-# operands that do not count where the other one is a constant 0
+# operands that do not count if the other one is a constant 0
 _FACTORS = {"multiply": (0, 1), "power": (0,), **dict.fromkeys(("special.xlogy", "special.xlog1py"), (1,))}
 _PRODUCTS = ("matmul", "einsum")
 _REDUCED = ("prod", "norm", "logsumexp", "max", "min")
@@ -39,7 +39,7 @@ _MATRICES = (
 
 
 def live_seed(g: Any) -> Any:
-    """Return where a cotangent that the caller gives is live: he knows its zeros."""
+    """Return where a cotangent that the caller gives is live: who knows its zeros."""
     return g != 0
 
 
@@ -53,7 +53,7 @@ def part_of(
 ) -> tuple[Any, Any]:
     """Return the cotangent of operand ``k`` by the rule of ``op``, exactly zero where it is not live, and where it is.
 
-    g: the cotangent of the result y, spread over its shape; live: where g is live, None for everywhere.
+    g: the cotangent of the result y, broadcast to its shape; live: where g is live, None for everywhere.
     varies: which operands depend on what is differentiated; the others are constant.
     An elementwise rule's part has the broadcast shape still.
     """
@@ -75,7 +75,7 @@ def _weights(live: Any) -> Any:
 
 
 def _both(live: Any, condition: Any, shape: tuple[int, ...]) -> Any:
-    condition = _spread(_array(condition), shape)
+    condition = _broadcast(_array(condition), shape)
     return condition if live is None else np.logical_and(live, condition)
 
 
@@ -104,9 +104,9 @@ def _live(
         return None
     target = np.shape(operands[k])
     if name in _MOVES:
-        return _spread(rule(_weights(live), y, *operands, **params), target) != 0
+        return _broadcast(rule(_weights(live), y, *operands, **params), target) != 0
     if name in _REDUCED:
-        return _spread(expand(live, target, params["axis"], params["keepdims"]), target)
+        return _broadcast(expand(live, target, params["axis"], params["keepdims"]), target)
     if name in _RUNNING:
         axis = params.get("axis", 0)
         back = (slice(None),) * axis + (slice(None, None, -1),)
@@ -119,11 +119,11 @@ def _live(
         return rule(_weights(live), y, *factors, **params) != 0
     if name in _MATRICES and np.shape(y)[: len(target) - 2] == target[:-2]:  # each matrix of a stack by itself
         lead = target[:-2]
-        return _spread(np.any(live.reshape((*lead, -1)), axis=-1).reshape((*lead, 1, 1)), target)
-    return _spread(np.any(live), target)
+        return _broadcast(np.any(live.reshape((*lead, -1)), axis=-1).reshape((*lead, 1, 1)), target)
+    return _broadcast(np.any(live), target)
 
 
-def _spread(v: Any, shape: tuple[int, ...]) -> Any:
+def _broadcast(v: Any, shape: tuple[int, ...]) -> Any:
     return v if np.shape(v) == shape else np.broadcast_to(v, shape)
 
 

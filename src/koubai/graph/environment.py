@@ -3,7 +3,7 @@
 Everything that is read is remembered, and a graph is kept between two calls only if every such thing is on a closed
 list of kinds that can be watched: names, cells, functions, lists, tuples, dicts, sets and their kin, arrays, objects
 and classes of plain Python. Of anything else, such as a file, a clock, a generator or a library's object,
-`Trace.unwatched` says so, and the function is traced anew at each call.
+`Trace.unwatched` says so, and the function is traced again at each call.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Reads(NamedTuple):
 
 
 def slot_value(slot: Any, thing: Any) -> Any:
-    """Return what a slot of an object holds; MISSING where it is empty."""
+    """Return what a slot of an object holds; MISSING if it is empty."""
     try:
         return slot.__get__(thing)
     except AttributeError:
@@ -69,10 +69,10 @@ class Environment:
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
-        self.handles = False  # does a function that it runs handle exceptions?
+        self.handles = False  # whether a function that it runs handles exceptions
         self.names: dict[tuple[int, str], tuple[Any, str, Any]] = {}
         self.cells: list[tuple[types.CellType, Any]] = []
-        # function, code, defaults, keyword defaults, doc; has it no attributes?
+        # function, code, defaults, keyword defaults, doc, whether it has no attributes
         self.functions: list[tuple[weakref.ref[Any], types.CodeType, Any, Any, str | None, bool]] = []
         self.containers: list[tuple[Any, Any]] = []
         self.slots: list[tuple[Any, Any, Any]] = []
@@ -84,7 +84,7 @@ class Environment:
 
     @property
     def unwatched(self) -> str | None:
-        """Why the function is traced anew at each call: what it read first of what can't be watched. None: nothing."""
+        """Why the function is traced again at each call: what it read first of what can't be watched. None: nothing."""
         if not self._trace.inner:
             return self._trace.unwatched
         inner = (inner.unwatched for inner in self._trace.inner)
@@ -92,11 +92,11 @@ class Environment:
 
     @property
     def complete(self) -> bool:
-        """Can nothing that the call read change without `same` noticing?"""
+        """Whether `same` notices every change of what the call read."""
         return self._trace.unwatched is None and (not self._trace.inner or self.unwatched is None)
 
     def same(self) -> bool:
-        """Return whether the graph still stands: all that was read is of kinds that can be watched, and unchanged."""
+        """Return whether the graph still holds: all that was read is of kinds that can be watched, and unchanged."""
         if self._trace.unwatched is not None or (self.handles and is_told_to_raise()):
             return False
         for outer, name, value in self.names.values():
@@ -156,7 +156,7 @@ class Environment:
         return found
 
     def holds(self, function: Callable[..., Any]) -> bool:
-        """Return whether this keeps ``function`` alive, where its module does not."""
+        """Return whether this keeps ``function`` alive, if its module does not."""
         outers = {id(outer): outer for outer, *_ in self.names.values()}
         for outer in outers.values():
             module = sys.modules.get(outer.get("__name__", ""))
@@ -173,16 +173,16 @@ class Environment:
 
     @property
     def only_names(self) -> bool:
-        """Was nothing read that can change, but names and the functions themselves?"""
+        """Whether names and the functions themselves are all that was read and can change."""
         others = (self.cells, self.containers, self.bases, self.slots, self.kinds, self.arrays, self.captured)
         return not (self._trace.unwatched or self.handles or any(others) or self._trace.inner)
 
     @property
     def empty(self) -> bool:
-        """Was nothing read that can change, but the functions themselves?"""
+        """Whether the functions themselves are all that was read and can change."""
         return self.only_names and not self.names
 
     @property
-    def may_look_at_errors(self) -> bool:
-        """May what the function does depend on np.errstate, or on filters of warnings?"""
+    def may_read_errstate(self) -> bool:
+        """Whether what the function does may depend on np.errstate, or on filters of warnings."""
         return self.handles or self._trace.unwatched is not None

@@ -19,13 +19,13 @@ def traced(name: str, arguments: Sequence[tuple[str, Any, bool]], body: Callable
     """Return what ``body`` computes as a graph.
 
     arguments: (name, a value of its form, is it a Python number, which gives way to the precision of what it meets?).
-    Raises TraceError where the body looks at a number: then it is no formula.
+    Raises TraceError if the body reads the number of a traced value: then it isn't a formula.
     """
     trace = Trace(concrete=True, name=name)
-    trace.raises = False  # a rule divides by no zero, and a look at every number would be in the way of machine code
+    trace.raises = False  # a rule divides by no zero, and a guard on every number would be in the way of machine code
     inputs = []
     for label, value, weak in arguments:
-        given = trace.input(np.array(value)[()], label, level=1)
+        given = trace.input(np.array(value)[()], label, activity=1)
         inputs.append(weaken(given) if weak else given)
     with trace.running():
         results = body(*inputs)

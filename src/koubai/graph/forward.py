@@ -1,6 +1,6 @@
 """Forward mode: a graph becomes the graph of its derivative along a direction.
 
-No primitive has a rule of its own for it. The local derivative of an elementwise primitive is one factor an element,
+No primitive has a rule of its own for it. The local derivative of an elementwise primitive is one factor per element,
 by which its rule multiplies a cotangent, and a tangent just as well. What is linear does to tangents what it does to
 numbers, and what is linear in each of its operands does so with one of them after the other. What is left, such as a
 factorization, is transposed: the rule's product with a cotangent is linear in the cotangent, so that reversing it

@@ -49,7 +49,7 @@ Calls: TypeAlias = defaultdict[Op, dict[Any, int]]
 
 INPUT = Op("input", lambda: None)
 CONSTANT = Op("constant", lambda *, value: value)
-CAPTURED = Op("captured", lambda *, value: value)  # an array of the caller's, read anew at each run
+CAPTURED = Op("captured", lambda *, value: value)  # an array of the caller's, read again at each run
 LEAVES = (INPUT, CONSTANT, CAPTURED)
 
 
@@ -83,19 +83,19 @@ class Node(NamedTuple):
 
 
 _make = tuple.__new__
-_BLOCK = 4096  # nodes that are renumbered before the old ones are let go of
+_BLOCK = 4096  # nodes that are renumbered before the old ones are dropped
 new_node: Callable[[Any], Node] = functools.partial(tuple.__new__, Node)  # Node's own constructor takes twice as long
 
 
 class Guard(NamedTuple):
-    """A look at a value while tracing: the graph holds only where ``node`` still has the value ``expected``."""
+    """A number that was read while tracing: the graph holds only if ``node`` still has the value ``expected``."""
 
     node: int
     expected: Any
     where: Where
 
     def holds(self, value: Any) -> bool:
-        """Return whether the look would give the same answer again."""
+        """Return whether reading it would give the same answer again."""
         expected = self.expected
         if type(expected) is bool:
             return bool(value) is expected
@@ -125,13 +125,13 @@ class Graph:
     """A function as a flat list of nodes in execution order. Immutable; checked when it is made.
 
     inputs: the nodes that take the arguments; outputs: the nodes that are the results.
-    guards: the looks at values on which the path depends; kinks: the kinks that the traced point sits on.
+    guards: the numbers read on which the path depends; kinks: the kinks that the traced point sits on.
     """
 
-    __slots__ = ("forms", "guards", "inputs", "kinks", "name", "nodes", "operations", "outputs", "table")
+    __slots__ = ("forms", "guards", "inputs", "kinks", "name", "nodes", "operations", "outputs", "value_numbering")
     forms: tuple[Any, ...]  # (shape, dtype) of each node; of a Python number its type stands for the dtype
     operations: int | None  # elements that it computes, once somebody has counted them
-    table: list[Calls]  # of its nodes, for one derivative to take and go on with; empty where nobody kept it
+    value_numbering: list[Calls]  # of its nodes, for one derivative to take and continue; empty if nobody kept it
 
     def __init__(
         self,
@@ -152,18 +152,18 @@ class Graph:
         self.kinks = tuple(kinks)
         self.name = name if name.isidentifier() and not keyword.iskeyword(name) else "f"
         self.operations = None
-        self.table = []
+        self.value_numbering = []
         self.check(known, forms)
 
     def check(self, known: Graph | Trace | None = None, given: Sequence[Any] = ()) -> None:
         """Raise CompileError unless order, shapes and dtypes are consistent.
 
         known: a graph, or a trace, which checks what it records; as far as this graph begins with the same nodes, they
-        need no other look. given: the forms of the first nodes, where these are such nodes with other numbers, in
+        need no other check. given: the forms of the first nodes, if these are such nodes with other numbers, in
         order.
         """
         nodes = self.nodes
-        forms: list[Any] = []  # of the nodes before the one looked at
+        forms: list[Any] = []  # of the nodes before the one checked
         if known is not None:
             forms += known.forms[: len(nodes)]
             if not all(map(operator.is_, nodes, known.nodes)):
@@ -171,10 +171,10 @@ class Graph:
                 del forms[sum(same) :]
             elif len(nodes) == len(known.nodes):
                 if isinstance(known, Graph):
-                    self.table = known.table
+                    self.value_numbering = known.value_numbering
                 else:
-                    self.table = [known.table]
-                    known.table = defaultdict(dict)  # what it records from now on is not in this graph
+                    self.value_numbering = [known.value_numbering]
+                    known.value_numbering = defaultdict(dict)  # what it records from now on is not in this graph
         forms += given[len(forms) :]
         for op, inputs, params, shape, dtype, _ in nodes[len(forms) :]:
             i = len(forms)
@@ -214,9 +214,9 @@ class Graph:
         if first < 0:
             return cls(nodes, inputs, outputs, guards, kinks, name, known)
         if known is not None and not isinstance(known, Graph):
-            known.table = defaultdict(dict)  # its numbers are not the graph's; room for the graph's nodes
+            known.value_numbering = defaultdict(dict)  # its numbers are not the graph's; room for the graph's nodes
         forms: Sequence[Any] = ()
-        ends = False  # are the nodes of a trace that ends here? Then they are let go of on the way
+        ends = False  # whether the nodes are of a trace that ends here: then they are dropped on the way
         if known is not None and known.nodes is nodes:
             forms = list(itertools.compress(known.forms, needed))
             ends = not isinstance(known, Graph) and not known.concrete
@@ -225,7 +225,7 @@ class Graph:
                 if needed[i] and used and not 0 <= min(used) <= max(used) < i:
                     raise _disorder(i, op, used)
         new = list(itertools.accumulate(needed, initial=0))  # of each node that is needed, its place
-        kept = list(nodes[:first])  # what stands before the first dead node stays
+        kept = list(nodes[:first])  # what is before the first dead node stays
         for start in range(first, len(nodes), _BLOCK):
             end = min(start + _BLOCK, len(nodes))
             kept += [
@@ -269,12 +269,14 @@ class Graph:
 
     def digest(self) -> str:
         """Return a short text that is the same for equal graphs, in every process."""
-        told = hashlib.blake2b(digest_size=8)
+        digest = hashlib.blake2b(digest_size=8)
         for op, inputs, params, shape, dtype, _ in self.nodes:
-            kept = () if op is CAPTURED else _told(params)
-            told.update(repr((op.name, inputs, kept, shape, str(dtype))).encode())
-        told.update(repr((self.inputs, self.outputs, [(g.node, _told(g.expected)) for g in self.guards])).encode())
-        return told.hexdigest()
+            kept = () if op is CAPTURED else _described(params)
+            digest.update(repr((op.name, inputs, kept, shape, str(dtype))).encode())
+        digest.update(
+            repr((self.inputs, self.outputs, [(g.node, _described(g.expected)) for g in self.guards])).encode()
+        )
+        return digest.hexdigest()
 
     def gradient(self, wrt: Sequence[int] | None = None) -> Graph:
         """Return the graph of the value and its gradient with respect to the inputs numbered ``wrt`` (default: all).
@@ -291,7 +293,7 @@ class Graph:
         return results[0] if len(results) == 1 else results
 
     def names(self) -> list[str]:
-        """Return one Python name a node: the user's own where it can be recovered, never twice."""
+        """Return one Python name a node: the user's own if it can be recovered, never twice."""
         used: dict[str, int] = {}
         names = []
         taken = {"np", "special", "linalg", self.name}
@@ -380,14 +382,14 @@ def _same_node(a: Node, b: Node) -> bool:
     return bool(params == b[2])  # not the user's line: it does not count
 
 
-def _told(value: Any) -> Any:
+def _described(value: Any) -> Any:
     """Return what tells a value from others, without the address that a repr may have."""
     if isinstance(value, np.ndarray):
         return value.shape, str(value.dtype), hashlib.blake2b(value.tobytes(), digest_size=8).hexdigest()
     if isinstance(value, dict):
-        return [(key, _told(part)) for key, part in value.items()]
+        return [(key, _described(part)) for key, part in value.items()]
     if isinstance(value, list | tuple):
-        return [_told(part) for part in value]
+        return [_described(part) for part in value]
     plain = isinstance(value, str | bytes | int | float | complex | np.generic | np.dtype | slice | type | None)
     return repr(value) if plain else type(value).__name__
 

@@ -35,16 +35,16 @@ __all__ = [
     "is_foreign",
     "is_library_class",
     "is_pure",
-    "looks_of",
     "module_of",
     "names_of",
     "names_of_class_bodies",
+    "traits_of",
     "unchanged",
 ]
 
 _LIBRARIES = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
-# never changed, so that whoever holds the same one holds the same value
+# never changed: the same object always has the same value
 CONSTANT_TYPES = frozenset(
     [
         *(int, float, complex, str, bytes, bool, type(None), type(Ellipsis), type(NotImplemented), range, slice),
@@ -79,7 +79,7 @@ SHADOWED = frozenset((collections.UserDict, collections.UserList, collections.Ch
 # builtins that read what no argument tells, or tell apart what has the same value
 IMPURE_BUILTINS = _words("aiter anext breakpoint compile dir eval exec globals id input locals open print vars")
 METACLASSES = (type, abc.ABCMeta)
-# of a class, handed on as they are: whoever reads them is found out
+# of a class, handed on as they are: code that reads them is recognised
 DESCRIBED = _words("__orig_bases__ __annotations__ __annotations_cache__ __annotate__ __annotate_func__")
 # of a class: made with every class, or of no use to a copy of it
 SKIPPED = _words(
@@ -95,7 +95,7 @@ SOLID = (
 
 
 def is_foreign(module: str | None) -> bool:
-    """Is this module part of a library, whose functions are left alone?"""
+    """Return whether this module is part of a library, whose functions are left alone."""
     module = module or ""
     top = module.partition(".")[0]
     if top in ("koubai", "numpy", "scipy") or top in sys.stdlib_module_names:
@@ -105,7 +105,7 @@ def is_foreign(module: str | None) -> bool:
 
 
 def is_library_class(cls: type) -> bool:
-    """Is this class a library's? One that is made in a namespace without a name says "builtins" too."""
+    """Return whether a class is a library's; one that is made in a namespace without a name says "builtins" too."""
     module = module_of(cls)
     return is_foreign(module) and not (module == "builtins" and cls.__flags__ & _HEAP_TYPE)
 
@@ -121,12 +121,12 @@ _HEAP_TYPE = 1 << 9
 _ANNOTATED = _words("__annotations__ __annotate__ get_annotations get_type_hints")
 
 
-def looks_of(code: types.CodeType) -> tuple[bool, bool]:
+def traits_of(code: types.CodeType) -> tuple[bool, bool]:
     """Return whether a function, or one within it, may handle exceptions, and whether it may read annotations."""
     handles, annotated = code.co_exceptiontable != b"", not _ANNOTATED.isdisjoint(code.co_names)
     for part in code.co_consts:
         if type(part) is types.CodeType:
-            handling, reading = looks_of(part)
+            handling, reading = traits_of(part)
             handles, annotated = handles or (handling and part.co_name[0] != "<"), annotated or reading
     return handles, annotated
 
@@ -163,7 +163,7 @@ def names_of_class_bodies(code: types.CodeType) -> list[str]:
 
 
 def unchanged(first: Any, now: Any) -> bool:
-    """Is what a mirror holds what it held at first, or an equal constant?"""
+    """Return whether a mirror holds what it held at first, or an equal constant."""
     if first is now:
         return True
     kind = type(first)

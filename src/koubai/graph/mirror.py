@@ -1,12 +1,12 @@
 """The mirror of the outside world that a function meets while it is traced.
 
-It is made as the function looks: its globals, cells and defaults, the containers, objects, classes and modules that it
+It is made as the function reads: its globals, cells and defaults, the containers, objects, classes and modules that it
 reaches through them, and the functions in all of these. In the mirror ``np.zeros`` and its like, ``math.*`` and
-``float`` are stand-ins that keep the trace, and arrays are inputs of the graph, read anew at every run. Nothing global
+``float`` are stand-ins that keep the trace, and arrays are inputs of the graph, read again at every run. Nothing global
 is patched, so other threads notice nothing. What is read is written down in the `Environment`.
 
 What the function changes is changed in the mirror. When the call has succeeded, `Mirror.commit` carries the changes
-over, as plain numbers. A function that changes something is traced anew at each call too, since the change is part of
+over, as plain numbers. A function that changes something is traced again at each call too, since the change is part of
 what it does.
 """
 
@@ -47,9 +47,9 @@ from koubai.graph.kinds import (
     is_foreign,
     is_library_class,
     is_pure,
-    looks_of,
     module_of,
     names_of_class_bodies,
+    traits_of,
     unchanged,
 )
 from koubai.graph.namespaces import BUILTINS, Cached, Globals, Module
@@ -75,7 +75,7 @@ class Mirror:
         self._globals: dict[int, Globals] = {}
         self._changes: list[Callable[[], bool]] = []  # each carries one thing's changes over; were there any?
         self._fetched: dict[int, dict[str, Any]] = {}  # id of a shadow -> its attributes as they were fetched
-        self._settled: dict[int, tuple[Any, Any]] = {}  # id of a new thing -> the thing, the plain one in its place
+        self._exported: dict[int, tuple[Any, Any]] = {}  # id of a new thing -> the thing, the plain one in its place
         self._building = False
 
     # --- the mirror
@@ -256,7 +256,7 @@ class Mirror:
             self._remember(cell, inner)
             cells.append(inner)
             contents.append((cell, inner))
-        handles, annotated = looks_of(function.__code__)
+        handles, annotated = traits_of(function.__code__)
         if handles:
             self.environment.handles = True
             if is_told_to_raise():
@@ -276,7 +276,7 @@ class Mirror:
                     self.environment.cells.append((cell, content))
                 inner.cell_contents = self.substitute(content)
             self._expect_cell(cell, inner)
-        if not made_inside:  # one made inside the traced function is made anew by every call
+        if not made_inside:  # one made inside the traced function is made again by every call
             alive = weakref.ref(function)  # it may be the traced one, and shall not live on through what it read
             parts = (function.__code__, function.__defaults__, function.__kwdefaults__, function.__doc__)
             self.environment.functions.append((alive, *parts, not function.__dict__))
@@ -293,7 +293,7 @@ class Mirror:
         if isinstance(overlay, Globals):
             for name in names_of_class_bodies(function.__code__):
                 if name in outer or name in BUILTINS:
-                    overlay[name]  # a class body looks past what answers for names that are missing
+                    overlay[name]  # a class body bypasses what supplies missing names
         return copy
 
     def _expect_cell(self, cell: types.CellType, inner: types.CellType) -> None:
@@ -393,11 +393,11 @@ class Mirror:
     def _quiet(self, member: Any) -> Any:
         """Return a class's ``__init_subclass__`` that does not hear of the copies that are made here."""
 
-        def told(cls: type, /, **options: Any) -> None:
+        def init_subclass(cls: type, /, **options: Any) -> None:
             if not self._building:
                 member.__func__(cls, **options)
 
-        return classmethod(told)
+        return classmethod(init_subclass)
 
     def _member(self, member: Any, name: str = "") -> Any:
         """Return a member of a class, with its functions as they are to be run under the trace."""
@@ -459,7 +459,7 @@ class Mirror:
         return shadow
 
     def _blank(self, thing: Any, kind: type, shadow_class: Any) -> Any:
-        """Return an object of the shadow's class without attributes, with the content where it is a container."""
+        """Return an object of the shadow's class without attributes, with the content if it is a container."""
         solid: Any = next((base for base in SOLID if issubclass(kind, base)), None)
         try:
             if solid is None:
@@ -494,7 +494,7 @@ class Mirror:
         return shadow
 
     def _fetch(self, shadow: Any, name: str) -> Any:
-        """Return an attribute that the shadow has not got yet; MISSING where its original has none of that name."""
+        """Return an attribute that the shadow has not got yet; MISSING if its original has none of that name."""
         known = self._originals.get(id(shadow))
         fetched = self._fetched.get(id(shadow))
         if known is None or fetched is None or name in fetched:
@@ -594,7 +594,7 @@ class Mirror:
 
     # --- writing
     def on_commit(self, carry: Callable[[], bool]) -> None:
-        """Have ``carry`` called when the call has succeeded: it carries changes over, and returns if there were any."""
+        """Have ``carry`` called when the call has succeeded: it carries changes over; return whether there were any."""
         self._changes.append(carry)
 
     def _expect(self, first: list[Any], now: Callable[[], list[Any]], write: Callable[[list[Any]], Any]) -> None:
@@ -632,61 +632,61 @@ class Mirror:
             self.trace.unwatch("it writes into an array from outside")
 
     def plain(self, value: Any) -> Any:
-        """Return what stands outside the trace for a value of the traced function's."""
+        """Return what is outside the trace for a value of the traced function's."""
         kind = type(value)
         if kind in CONSTANT_TYPES:
             return value
-        known = self._originals.get(id(value)) or self._settled.get(id(value))
+        known = self._originals.get(id(value)) or self._exported.get(id(value))
         if known is not None:
             return known[1]
         if kind is Traced:
             return value.plain()
-        settled: Any = value
+        exported: Any = value
         if kind in (list, dict, set, collections.deque, collections.OrderedDict, collections.defaultdict):
-            settled = value.copy() if kind is not collections.defaultdict else kind(value.default_factory)
-            self._settled[id(value)] = value, settled
+            exported = value.copy() if kind is not collections.defaultdict else kind(value.default_factory)
+            self._exported[id(value)] = value, exported
             if isinstance(value, dict):
-                settled.clear()
-                settled.update({self.plain(k): self.plain(v) for k, v in value.items()})
+                exported.clear()
+                exported.update({self.plain(k): self.plain(v) for k, v in value.items()})
             else:
                 parts = [self.plain(v) for v in value]
-                settled.clear()
-                (settled.update if kind is set else settled.extend)(parts)
+                exported.clear()
+                (exported.update if kind is set else exported.extend)(parts)
         elif kind in (tuple, frozenset):
-            settled = kind([self.plain(v) for v in value])
+            exported = kind([self.plain(v) for v in value])
         elif isinstance(value, tuple) and hasattr(value, "_fields"):
-            settled = tuple.__new__(self.plain(kind), [self.plain(v) for v in value])
+            exported = tuple.__new__(self.plain(kind), [self.plain(v) for v in value])
         elif kind is np.ndarray and value.dtype.kind == "O":
-            settled = value.copy()
+            exported = value.copy()
             for i, item in enumerate(value.flat):
-                settled.flat[i] = self.plain(item)
+                exported.flat[i] = self.plain(item)
         elif isinstance(value, types.MethodType):
-            settled = types.MethodType(self.plain(value.__func__), self.plain(value.__self__))
+            exported = types.MethodType(self.plain(value.__func__), self.plain(value.__self__))
         elif isinstance(value, functools.partial):
             named = {k: self.plain(v) for k, v in value.keywords.items()}
-            settled = functools.partial(self.plain(value.func), *map(self.plain, value.args), **named)
+            exported = functools.partial(self.plain(value.func), *map(self.plain, value.args), **named)
         elif isinstance(value, FUNCTION) and isinstance(value.__globals__, Globals):
-            settled = self._plain_function(value)
+            exported = self._plain_function(value)
         elif isinstance(value, _Shadow):
-            settled = self._plain_object(value)
+            exported = self._plain_object(value)
         elif isinstance(value, type):
-            settled = getattr(value, "original", value)  # of a stand-in for a type
-        self._settled[id(value)] = value, settled
-        return settled
+            exported = getattr(value, "original", value)  # of a stand-in for a type
+        self._exported[id(value)] = value, exported
+        return exported
 
     def _plain_function(self, function: Any) -> Any:
         cells = tuple(types.CellType() for _ in function.__closure__ or ())
         outer = function.__globals__.outer
-        settled = types.FunctionType(function.__code__, outer, function.__name__, None, cells or None)
-        self._settled[id(function)] = function, settled
+        exported = types.FunctionType(function.__code__, outer, function.__name__, None, cells or None)
+        self._exported[id(function)] = function, exported
         for cell, inner in zip(cells, function.__closure__ or (), strict=True):
             with contextlib.suppress(ValueError):
                 cell.cell_contents = self.plain(inner.cell_contents)
-        settled.__defaults__ = self.plain(function.__defaults__)
-        settled.__kwdefaults__ = self.plain(function.__kwdefaults__)
-        settled.__dict__.update(self.plain(dict(function.__dict__)))
-        settled.__module__, settled.__qualname__ = function.__module__, function.__qualname__
-        return settled
+        exported.__defaults__ = self.plain(function.__defaults__)
+        exported.__kwdefaults__ = self.plain(function.__kwdefaults__)
+        exported.__dict__.update(self.plain(dict(function.__dict__)))
+        exported.__module__, exported.__qualname__ = function.__module__, function.__qualname__
+        return exported
 
     def _plain_object(self, shadow: Any) -> Any:
         """Return an object of the user's own class for one that the traced function made of its mirror."""
@@ -694,23 +694,23 @@ class Mirror:
         solid: Any = next((base for base in SOLID if issubclass(cls, base)), object)
         if solid in (tuple, frozenset, float, int, str, bytes):
             content = [self.plain(v) for v in shadow] if solid in (tuple, frozenset) else shadow
-            settled = solid.__new__(cls, content)
+            exported = solid.__new__(cls, content)
         else:
-            settled = solid.__new__(cls)
-        self._settled[id(shadow)] = shadow, settled
+            exported = solid.__new__(cls)
+        self._exported[id(shadow)] = shadow, exported
         if issubclass(solid, dict):
             for k, v in dict.items(shadow):
-                dict.__setitem__(settled, self.plain(k), self.plain(v))
+                dict.__setitem__(exported, self.plain(k), self.plain(v))
         elif solid in (list, set, collections.deque):
-            (solid.update if solid is set else solid.extend)(settled, [self.plain(v) for v in solid.__iter__(shadow)])
-        own = _instance_dict(settled)
+            (solid.update if solid is set else solid.extend)(exported, [self.plain(v) for v in solid.__iter__(shadow)])
+        own = _instance_dict(exported)
         for name, v in _real_dict(shadow).items():
-            _set_attribute(settled, own, name, self.plain(v))
-        return settled
+            _set_attribute(exported, own, name, self.plain(v))
+        return exported
 
     def close(self) -> None:
         """Forget what only the tracing needed."""
-        for kept in (self._mirrors, self._originals, self._globals, self._fetched, self._settled):
+        for kept in (self._mirrors, self._originals, self._globals, self._fetched, self._exported):
             kept.clear()
         self._changes.clear()
         self.trace.captures.clear()

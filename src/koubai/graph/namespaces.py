@@ -82,7 +82,7 @@ def _builtins(owner: Mirror) -> dict[str, Any]:
             source = compile(source.strip(), "<eval>", "eval")
         if isinstance(globals, Globals):
             for name in names_of(source):
-                globals.get(name)  # code that is evaluated looks past what answers for names that are missing
+                globals.get(name)  # evaluated code bypasses what supplies missing names
         else:
             globals = {"__builtins__": BUILTINS, **{k: owner.substitute(v) for k, v in globals.items()}}
         return eval(source, globals, locals)

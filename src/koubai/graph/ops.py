@@ -74,7 +74,7 @@ class Monoid(NamedTuple):
 
 
 class Range(NamedTuple):
-    """What a bound is told of an operand: the largest |element|, the shape, and the elements if they are constant."""
+    """What a bound is given of an operand: the largest |element|, the shape, and the elements if they are constant."""
 
     largest: float
     shape: Shape
@@ -86,17 +86,17 @@ class Op:
     """One primitive.
 
     call: its meaning, ``call(*inputs, **params)``, on NumPy arrays.
-    vjp: one rule (or None) an input; or, for any number of inputs, one callable ``vjp(i, g, y, *inputs, **params)``.
+    vjp: one rule (or None) per input; or, for any number of inputs, one callable ``vjp(i, g, y, *inputs, **params)``.
     elementwise: the result has the broadcast shape of the inputs.
-    shape: ``shape(*input_shapes, **params)`` where it is not elementwise; without it, the op is run on blank arrays
-    once. dtype: ``dtype(*input_dtypes)`` where it is neither elementwise nor the inputs' common dtype.
+    shape: ``shape(*input_shapes, **params)`` if it is not elementwise; without it, the op is run on blank arrays
+    once. dtype: ``dtype(*input_dtypes)`` if it is neither elementwise nor the inputs' common dtype.
     parts: of what joins its inputs, ``parts(g, input_shapes, **params)`` returns the function that cuts out of g the
     cotangent of input ``i``: rules that are given all inputs for each of them take a time quadratic in their number.
     code: how the node reads, ``"{0} + {1}"``, or a callable ``code(target, args, params)`` giving a whole
     statement. scalar: the same in pure Python on floats, bit for bit for arithmetic and within 2 ulp elsewhere; None:
     not available.
-        It may raise ArithmeticError or ValueError where NumPy gives inf or nan.
-    out: ``call`` is a ufunc, so that it takes a third argument to write into. into: where it is none, ``into(result,
+        It may raise ArithmeticError or ValueError if NumPy gives inf or nan.
+    out: ``call`` is a ufunc, so that it takes a third argument to write into. into: if it isn't one, ``into(result,
     *inputs, **params)`` writes into a C-contiguous array, whatever that held, without large arrays on its way. Of an
     elementwise row without conditions, that may be an input.
     view: the result shares memory with input 0.
@@ -118,10 +118,10 @@ class Op:
     converts: the result is the input in params["dtype"].
     conditions: so many of the first inputs count as truth values.
     exact: executors and NumPy give the same bits for the same operands.
-    bound: ``bound(*ranges)`` is what no |element| of the result exceeds, where it is finite for finite inputs; None:
+    bound: ``bound(*ranges)`` is what no |element| of the result exceeds, if it is finite for finite inputs; None:
     nothing is known, but that moved elements are no larger than before.
     method: the method of arrays that does the same, given the params in their order, and is faster to call.
-    ufunc: of what is none itself, ``ufunc(number)`` returns the one that does the same to arrays where the last input
+    ufunc: of what isn't one itself, ``ufunc(number)`` returns the one that does the same to arrays if the last input
     is this number; None: it is not known. It takes as many of the first inputs as it has.
     """
 
@@ -243,7 +243,7 @@ class Index:
 
 
 def apply(name: str, *args: Any, **params: Any) -> Any:
-    """Run the primitive ``name``: recorded where an argument is traced, else computed at once."""
+    """Run the primitive ``name``: recorded if an argument is traced, else computed at once."""
     op = OPS[name]
     for arg in args:
         record = getattr(type(arg), "_record", None)
@@ -253,7 +253,7 @@ def apply(name: str, *args: Any, **params: Any) -> Any:
 
 
 def zeros(like: Any, shape: Shape, dtype: Any) -> Any:
-    """Return zeros: a node where ``like`` is traced, so that the graph holds no array full of them."""
+    """Return zeros: a node if ``like`` is traced, so that the graph holds no array full of them."""
     make = getattr(type(like), "_zeros", None)
     return np.zeros(shape, dtype) if make is None else make(like, shape, dtype)
 
@@ -339,7 +339,7 @@ def _larger_bound(a: Range, b: Range) -> float:
 
 
 def _known(v: Range) -> Any:
-    """Return the elements of a constant of real numbers; None where it is none."""
+    """Return the elements of a constant of real numbers; None if it isn't one."""
     return None if v.value is None or v.value.dtype.kind not in "fiub" else v.value.astype(np.float64)
 
 
@@ -366,7 +366,7 @@ def _subtract_b(g: Any, y: Any, a: Any, b: Any) -> Any:
 
 def _power(a: Any, b: Any) -> Any:
     if type(a) is complex:
-        a = np.complex128(a) if np.result_type(a, b) == np.complex128 else np.complex64(a)  # Python's is no array
+        a = np.complex128(a) if np.result_type(a, b) == np.complex128 else np.complex64(a)  # Python's isn't an array
     return a**b  # not np.power: on arrays NumPy's operator squares and takes roots exactly, and scalars use libm
 
 
@@ -722,7 +722,7 @@ def _tie(y: Any, a: Any, b: Any) -> Any:
 
 
 def _share_beside_nan(a: Any, b: Any, order: int) -> Any:
-    """The weight of a where a NaN gives way to the other operand. order: 1 for the larger one, -1 for the lesser."""
+    """The weight of a if a NaN gives way to the other operand. order: 1 for the larger one, -1 for the lesser."""
     return np.where(np.isnan(b), 1.0, apply("share", *(a, b)[::order]))
 
 
@@ -850,11 +850,11 @@ def _prod_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...] | None, keepdims:
     axes = tuple(range(x.ndim)) if axis is None else axis
     rest = tuple(i for i in range(x.ndim) if i not in axes)
     order = axes + rest
-    lined = np.transpose(x, order)
-    rows = lined.reshape((math.prod(x.shape[i] for i in axes), *(x.shape[i] for i in rest)))
+    axes_first = np.transpose(x, order)
+    rows = axes_first.reshape((math.prod(x.shape[i] for i in axes), *(x.shape[i] for i in rest)))
     left = _before(apply("cumprod", rows, axis=0))
     right = _before(apply("cumprod", rows[::-1], axis=0))[::-1]
-    others = (left * right).reshape(lined.shape).transpose(tuple(int(i) for i in np.argsort(order)))
+    others = (left * right).reshape(axes_first.shape).transpose(tuple(int(i) for i in np.argsort(order)))
     return expand(g, x.shape, axis, keepdims) * others
 
 
@@ -1079,8 +1079,8 @@ def _getitem_vjp(i: int, g: Any, y: Any, x: Any, *arrays: Any, index: Index) -> 
 
 
 def distinct(*arrays: Any) -> bool:
-    """Can index arrays choose no element twice? So it is where a known one of them never repeats and none repeats
-    it.
+    """Return whether index arrays surely choose no element twice: a known one of them never repeats, and is not
+    broadcast.
     """
     widest = np.broadcast_shapes(*(np.shape(a) for a in arrays))
     for a in arrays:

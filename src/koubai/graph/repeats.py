@@ -1,9 +1,9 @@
 """The turns of a loop in a graph: what a derivative makes of one of them, it makes of all.
 
-Nodes repeat where each is the node one period later, but for the distance: the same primitive of the same form from
-the same line, whose operands are as far away, or stand outside the loop. What a derivative makes of such a stretch of
+Nodes repeat if each is the node one period later, but for the distance: the same primitive of the same form from
+the same line, whose operands are as far away, or are outside the loop. What a derivative makes of such a stretch of
 nodes repeats as well, as soon as three periods in a row came to the same nodes, each at its distance: the rules and
-what simplifies their answers look at no more than the primitives, the forms and the operands of the operands. The rest
+what simplifies their answers read no more than the primitives, the forms and the operands of the operands. The rest
 is then written down, at a fifth of the price of going through the rules again.
 """
 
@@ -22,7 +22,7 @@ from koubai.graph.tracer import Trace
 
 __all__ = ["Backwards", "Forwards"]
 
-_LEAST = 12  # periods for which it is worth a look
+_LEAST = 12  # periods from which on a search pays
 _LONG = 500  # nodes, of fewer of which it is soon seen that there is no loop among them
 _WIDEST = 4000  # nodes of a period
 _ANCHORS, _SAME, _WAYS = 32, 3, 8  # nodes from which a period is looked for, those of one place, and lengths tried
@@ -209,8 +209,8 @@ class Backwards(_Turns):
                 self._next()
                 return i
             self.period = times * period
-        elif len(self.marks) > _ALIKE + 1:  # the first turn is none like the others
-            count = (i + 1 - start) // self.period - 2  # deeper than operands of operands nothing looks
+        elif len(self.marks) > _ALIKE + 1:  # the first turn isn't like the others
+            count = (i + 1 - start) // self.period - 2  # nothing reads deeper than operands of operands
             if count > 0 and self._repeats(i, count):
                 i -= count * self.period
                 self._next()
@@ -267,7 +267,7 @@ class Backwards(_Turns):
         return True
 
     def _same_outside(self, i: int, count: int) -> bool:
-        """Tell whether what comes from behind the loop is alike in the periods before ``i`` and in those after it."""
+        """Return whether what comes from behind the loop is alike in the periods before ``i`` and in those after it."""
         outside, period, trace = self.outside, self.period, self.trace
         here = {j for j in outside if i < j <= i + period}
         for j in here:
@@ -275,7 +275,7 @@ class Backwards(_Turns):
             for k in (*range(1 - _ALIKE, 0), *range(1, count + 1)):
                 g = outside.get(j - k * period, -1)
                 if g < 0 or (g != outside[j] and (node.op is not _GETITEM or trace.nodes[g].op is not _GETITEM)):
-                    return False  # of other primitives more than the form is looked at
+                    return False  # of other primitives more than the form is read
                 if trace.forms[g] != form:
                     return False
         if sum(1 for j in outside if i - count * period < j <= i + _ALIKE * period) != (count + _ALIKE) * len(here):

@@ -35,7 +35,7 @@ Step: TypeAlias = tuple[int, int, int, int]
 
 @dataclass
 class Careful:
-    """How to reverse where local derivatives are not finite.
+    """How to reverse if local derivatives are not finite.
 
     guess: what is undefined (0 · ∞ with a zero that the numbers make, 0 / 0) counts as 0; somebody has to confirm it.
     steps: the steps of the reversal, in their order; trace: holds the nodes that they name.
@@ -52,7 +52,7 @@ def reverse(
     """Return the graph of (value, gradient of the value with respect to each input numbered in ``wrt``).
 
     wrt: positions in ``graph.inputs``; None: all that are real. auxiliary: outputs after the first are allowed, and
-    stand between value and gradient. Raises TraceError unless the graph's one (first) output is a real scalar.
+    are between value and gradient. Raises TraceError unless the graph's one (first) output is a real scalar.
     """
     if len(graph.outputs) != 1 and not auxiliary:
         raise TraceError(f"a gradient needs one output, this graph has {len(graph.outputs)}", "use pullback")
@@ -65,7 +65,7 @@ def reverse(
 
 
 def pullback(graph: Graph, wrt: Sequence[int] | None = None, *, careful: Careful | None = None) -> Graph:
-    """Return the graph whose inputs are the graph's and one cotangent an output, and whose outputs are the products
+    """Return the graph whose inputs are the graph's and one cotangent per output, and whose outputs are the products
     cotangent · Jacobian for each input in ``wrt``. On the gradient part of a graph this is a Hessian-vector product."""
     return _reversed(graph, wrt, graph.outputs, careful)
 
@@ -89,7 +89,7 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
         return seen
 
     derived: dict[int, Where] = {}
-    # a cotangent may be smaller than its node, as a sum's is: then it is meant to be spread over the node's shape
+    # a cotangent may be smaller than its node, as a sum's is: then it is meant to be broadcast to the node's shape
     cotangents: dict[int, Traced] = {}
     alive: dict[int, Any] = {}  # where each of them is live; of a careful reversal only
     if seeds is None:
@@ -127,7 +127,7 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
             if g.shape != shape and (
                 careful is not None or not _takes_less(op, g, [nodes[j].shape for j in inputs if carries[j]], shape)
             ):
-                g = _spread(g, shape)
+                g = _broadcast(g, shape)
             elementwise, vjp = op.elementwise, op.vjp
             cut = y = None
             arguments: tuple[Any, ...] = ()
@@ -135,7 +135,7 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
                 cut = op.parts(g, [nodes[j].shape for j in inputs], **params)
             else:
                 y, arguments = value(i), tuple(map(value, inputs))
-            values[i] = None  # whoever reads it has been
+            values[i] = None  # nothing reads it any more
             live = alive.pop(i, None)
             operands = enumerate(inputs)
             # what is read of g is read before g is written on: then that can be done in place
@@ -151,7 +151,7 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
                     part, passed = part_of(op, k, g, live, y, arguments, params, varies)
                     if careful.guess:
                         part = np.where(np.isnan(part), 0.0, part)
-                    part, passed = _settled(trace, part), live_after_unbroadcast(passed, given)
+                    part, passed = _as_traced(trace, part), live_after_unbroadcast(passed, given)
                     careful.steps.append((i, k, current_node(g), current_node(part)))
                     alive[j] = _either(alive[j], passed) if j in cotangents else passed
                 elif cut is not None:
@@ -174,13 +174,13 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
     for i in targets:
         shape, dtype = forms[i]
         if i in cotangents:
-            gradients.append(current_node(_spread(cotangents[i], shape)))
+            gradients.append(current_node(_broadcast(cotangents[i], shape)))
         else:
             gradients.append(trace.emit(_ZEROS, (), {"shape": shape, "dtype": dtype}))
     if careful is not None:
         careful.trace = trace
     outputs = gradients if seeds is not None else [*graph.outputs, *gradients]
-    made = trace.nodes if careful is None else list(trace.nodes)  # which `Graph.pruned` lets go of
+    made = trace.nodes if careful is None else list(trace.nodes)  # which `Graph.pruned` drops
     return Graph.pruned(made, trace.inputs, outputs, graph.guards, graph.kinks, graph.name, trace)
 
 
@@ -188,7 +188,7 @@ def _either(one: Any, other: Any) -> Any:
     return None if one is None or other is None else np.logical_or(one, other)
 
 
-def _settled(trace: Trace, value: Any) -> Traced:
+def _as_traced(trace: Trace, value: Any) -> Traced:
     """Return a value of the trace: a part may come out as a plain number, such as 0."""
     if type(value) is Traced:
         return value
@@ -197,13 +197,13 @@ def _settled(trace: Trace, value: Any) -> Traced:
 
 
 def _takes_less(op: Op, g: Traced, given: Sequence[Shape], shape: Shape) -> bool:
-    """Does the rule of ``op`` work on a cotangent that is not spread? The parts that it gives are not spread either."""
+    """Return whether the rule of ``op`` works on a cotangent that is not broadcast; what it gives isn't either."""
     if op.elementwise:
         return all(one == shape for one in given)
     return op is _SUM and not g.shape
 
 
-def _spread(g: Traced, shape: Shape) -> Traced:
+def _broadcast(g: Traced, shape: Shape) -> Traced:
     return g if g.shape == shape else record(_BROADCAST, (g,), {"shape": shape})
 
 
@@ -217,9 +217,9 @@ def load(trace: Trace, graph: Graph) -> None:
     trace.nodes = list(graph.nodes)
     trace.forms = list(graph.forms)
     try:
-        trace.table = graph.table.pop()  # one step, so that no two derivatives take the same
+        trace.value_numbering = graph.value_numbering.pop()  # one step, so that no two derivatives take the same
     except IndexError:
-        trace.table = _Calls(graph.nodes)
+        trace.value_numbering = _Calls(graph.nodes)
 
 
 def carried(graph: Graph, targets: Sequence[int]) -> list[bool]:

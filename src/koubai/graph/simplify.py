@@ -22,7 +22,7 @@ __all__ = ["SIMPLIFY", "difference", "simplify_elementwise"]
 
 
 def simplify_elementwise(trace: Trace, op: Op, nodes: list[int], params: dict[str, Any]) -> int | None:
-    """Simplify an elementwise call: spread no operand that is spread anyway, and work out what only has constants.
+    """Simplify an elementwise call: broadcast no operand without need, and work out what only has constants.
 
     Return the node of the result, or None, with the operands in ``nodes`` made simpler.
     """
@@ -31,7 +31,7 @@ def simplify_elementwise(trace: Trace, op: Op, nodes: list[int], params: dict[st
     for i in nodes:
         kind = at[i][0]
         if kind is _BROADCAST:
-            return _unspread(trace, op, nodes)
+            return _not_broadcast(trace, op, nodes)
         if constant and (kind is not CONSTANT or at[i][3]):
             constant = False
     if constant:
@@ -41,7 +41,7 @@ def simplify_elementwise(trace: Trace, op: Op, nodes: list[int], params: dict[st
     return None
 
 
-def _unspread(trace: Trace, op: Op, nodes: list[int]) -> int | None:
+def _not_broadcast(trace: Trace, op: Op, nodes: list[int]) -> int | None:
     at = trace.nodes
     wide = None
     for k, i in enumerate(nodes):
@@ -51,7 +51,7 @@ def _unspread(trace: Trace, op: Op, nodes: list[int]) -> int | None:
                 nodes[k], wide = source, at[i].shape
     if wide is None:
         return None
-    if all(at[i].shape == () for i in nodes):  # each is one number: spread the result
+    if all(at[i].shape == () for i in nodes):  # each is one number: broadcast the result
         return trace.derive(_BROADCAST, [trace.derive(op, nodes, _NONE)], {"shape": wide})
     return trace.derive(op, nodes, _NONE)
 
@@ -102,7 +102,7 @@ def _simplify_sum_of_two(trace: Trace, op: Op, nodes: list[int], params: dict[st
 
 
 def difference(trace: Trace, i: int, j: int) -> int | None:
-    """Return the node of what ``i + (-j)`` is simplified to, where that is i - j: then -j needs no node."""
+    """Return the node of what ``i + (-j)`` is simplified to, if that is i - j: then -j needs no node."""
     at = trace.nodes
     if at[i].op is _NEGATIVE or at[j].op in (_NEGATIVE, _BROADCAST, CONSTANT) or _scaled(trace, j) is not None:
         return None
@@ -117,17 +117,17 @@ def _simplify_reduction(trace: Trace, op: Op, nodes: list[int], params: dict[str
 
 
 def _simplify_write(trace: Trace, op: Op, nodes: list[int], params: dict[str, Any]) -> int | None:
-    spread = trace.nodes[nodes[1]]
-    if spread.op is _BROADCAST and trace.nodes[spread.inputs[0]].shape == ():
-        nodes[1] = spread.inputs[0]  # a write spreads its value anyway
+    broadcast = trace.nodes[nodes[1]]
+    if broadcast.op is _BROADCAST and trace.nodes[broadcast.inputs[0]].shape == ():
+        nodes[1] = broadcast.inputs[0]  # a write broadcasts its value anyway
     return None
 
 
 def _simplify_shape(trace: Trace, op: Op, nodes: list[int], params: dict[str, Any]) -> int | None:
-    spread = trace.nodes[nodes[0]]
-    if spread.op is not _BROADCAST or trace.nodes[spread.inputs[0]].shape:
+    broadcast = trace.nodes[nodes[0]]
+    if broadcast.op is not _BROADCAST or trace.nodes[broadcast.inputs[0]].shape:
         return None
-    return trace.derive(_BROADCAST, [spread.inputs[0]], {"shape": params["shape"]})
+    return trace.derive(_BROADCAST, [broadcast.inputs[0]], {"shape": params["shape"]})
 
 
 def _factor(node: Node) -> float | None:
@@ -156,7 +156,7 @@ def _scaled(trace: Trace, i: int) -> tuple[float, int] | None:
 
 
 def _exact(factor: float) -> bool:
-    """Is scaling by ``factor`` free of rounding? Powers of two of moderate size are."""
+    """Return whether scaling by ``factor`` is free of rounding: it is a power of two of moderate size."""
     return math.frexp(factor)[0] in (0.5, -0.5) and 1e-6 < abs(factor) < 1e6
 
 

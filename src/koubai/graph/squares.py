@@ -30,8 +30,8 @@ _REARRANGING = ("reshape", "transpose", "getitem", "broadcast_to", "flip", "asty
 class Squares:
     """The squares of which a graph's one output is the sum, but for what does not depend on x.
 
-    active: the positions in ``graph.inputs`` of x. size: how many they are. Raises TraceError where the output is no
-    sum of squares; where a weight read from outside is negative, the residuals are NaN.
+    active: the positions in ``graph.inputs`` of x. size: how many they are. Raises TraceError if the output isn't
+    a sum of squares; if a weight read from outside is negative, the residuals are NaN.
     """
 
     def __init__(self, graph: Graph, active: Sequence[int]) -> None:
@@ -53,7 +53,7 @@ class Squares:
 
 
 class _Reader:
-    """Reads a graph backwards from its output. Most graphs are no sum of squares, which their last nodes tell."""
+    """Reads a graph backwards from its output. Most graphs aren't sums of squares, as their last nodes show."""
 
     def __init__(self, graph: Graph, targets: Sequence[int]) -> None:
         self.graph, self.nodes, self.carries = graph, graph.nodes, carried(graph, targets)
@@ -82,8 +82,8 @@ class _Reader:
             name, inputs = node.op.name, node.inputs
             if not self.carries[i]:
                 continue
-            spread = name == "add" and any(node.shape != self.nodes[j].shape for j in inputs)
-            if name in ("add", "sum", "reshape", "transpose", "stack", "concatenate") and not spread:
+            broadcasts = name == "add" and any(node.shape != self.nodes[j].shape for j in inputs)
+            if name in ("add", "sum", "reshape", "transpose", "stack", "concatenate") and not broadcasts:
                 waiting += [(j, weight) for j in reversed(inputs)]
             elif name == "getitem" and math.prod(self.nodes[inputs[0]].shape) == math.prod(node.shape) == 1:
                 waiting.append((inputs[0], weight))
@@ -113,14 +113,14 @@ class _Reader:
         if not self.carries[i]:
             return []
         if name == "add":
-            return [_spread(part, node.shape) for j in inputs for part in self.elements(j)]
+            return [_broadcast(part, node.shape) for j in inputs for part in self.elements(j)]
         if (square := self._squared(i)) is not None:
             base = self.nodes[square]
             return [self.value(base.inputs[0] if base.op.name == "absolute" else square)]
         if name == "multiply" and (same := self._same(*inputs)) is not None:
             return [_scaled(self.value(same[0]), same[1])]
         if name in ("multiply", "divide", "negative", "subtract") and (step := self._weighted(i)) is not None:
-            return [_scaled(_spread(part, node.shape), step[1]) for part in self.elements(step[0])]
+            return [_scaled(_broadcast(part, node.shape), step[1]) for part in self.elements(step[0])]
         if name in _REARRANGING:
             rest = tuple(self.value(j) for j in inputs[1:])
             return [record(node.op, (part, *rest), node.params) for part in self.elements(inputs[0])]
@@ -207,5 +207,5 @@ def _scaled(part: Traced, weight: Any) -> Traced:
     return record(OPS["multiply"], (part, record(OPS["sqrt"], (weight,))))
 
 
-def _spread(part: Traced, shape: Any) -> Traced:
+def _broadcast(part: Traced, shape: Any) -> Traced:
     return part if part.shape == shape else record(OPS["broadcast_to"], (part,), {"shape": shape})

@@ -2,7 +2,7 @@
 
 NumPy asks its arguments how a function of theirs is done; but not ``np.zeros``, ``np.float64`` and their like, and
 nothing in ``math`` or ``scipy``. For these, a stand-in keeps the trace. Nothing is patched: a traced function looks its
-globals up through `koubai.graph.mirror`, which answers with what stands here.
+globals up through `koubai.graph.mirror`, which answers with the stand-ins of this file.
 """
 
 from __future__ import annotations
@@ -112,12 +112,12 @@ class _NumberType(type):
     def __call__(cls, x: Any = 0.0) -> Any:
         if not holds_traced(x):
             trace = current_trace()
-            if isinstance(x, str) and trace is not None and trace.told:
+            if isinstance(x, str) and trace is not None and trace.written_as_text:
                 raise untraceable("the text of a traced value is turned back into a number", "use the value itself")
             own = type(x).__dict__.get("__float__")
             if (
                 isinstance(own, types.FunctionType) and type(number := own(x)) is Traced
-            ):  # float itself would look at it
+            ):  # float itself would read its number
                 return cls(number)
             return cls.original(x)
         y = array(x)
@@ -275,7 +275,7 @@ def _array(
         plain: Any = np.array(object, dtype=kind, copy=True, order=order, ndmin=ndmin)  # type: ignore[call-overload]
         if plain.dtype.kind not in "fiubc":
             return plain
-        y = constant_array(_running(), plain, plain)  # an array even where it is 0-d, so that it can be written into
+        y = constant_array(_running(), plain, plain)  # an array even if it is 0-d, so that it can be written into
     return y.reshape((1,) * (ndmin - y.ndim) + y.shape) if y.ndim < ndmin else y
 
 
@@ -292,8 +292,8 @@ def _asarray(
         return y
     held: Any = value_of(y)
     moves = isinstance(held, np.ndarray) and order in ("C", "F")
-    lies = not moves or getattr(held.flags, f"{order.lower()}_contiguous")
-    return y if lies and not copy else y.copy(order or "K")
+    fits = not moves or getattr(held.flags, f"{order.lower()}_contiguous")
+    return y if fits and not copy else y.copy(order or "K")
 
 
 def _ascontiguousarray(a: Any, dtype: Any = None, *, like: Any = None) -> Any:
@@ -425,7 +425,7 @@ def _errstate(**kwargs: Any) -> Any:
 
 
 def _listed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``np.sum([a, b])`` and its like: NumPy does not look into lists for traced values."""
+    """``np.sum([a, b])`` and its like: NumPy does not search lists for traced values."""
 
     def plain(value: Any) -> Any:
         return array(value) if isinstance(value, list | tuple) and holds_traced(value) else value
@@ -543,7 +543,7 @@ _CMATH: dict[str, Callable[..., Any]] = {
 
 
 def _of_numbers(original: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of Python's numbers, or of a list of them, written in NumPy's terms where they are traced."""
+    """A function of Python's numbers, or of a list of them, written in NumPy's terms if they are traced."""
 
     @functools.wraps(original)
     def standin(*args: Any, **kwargs: Any) -> Any:
@@ -561,7 +561,7 @@ def _library_of(module: types.ModuleType, functions: dict[str, Callable[..., Any
 
 
 def _statistics() -> _Library:
-    """Return the stand-in for the module ``statistics``, which is loaded by whoever uses it."""
+    """Return the stand-in for the module ``statistics``, which is loaded when it is first used."""
     return _library_of(importlib.import_module("statistics"), _STATISTICS)
 
 
@@ -590,7 +590,7 @@ _CREATION = {
     "r_": _Joined(np.r_),
     "c_": _Joined(np.c_),
 }
-# these take lists of arrays, and look into them
+# these take lists of arrays, and search them
 _OF_ARRAYS = (
     "concatenate",
     "concat",
@@ -609,7 +609,7 @@ _OF_ARRAYS = (
 
 
 def _listing(module: types.ModuleType) -> dict[str, Any]:
-    """The functions of a part of NumPy that are in the table, looking into lists."""
+    """The functions of a part of NumPy that are in the table, searching lists."""
     return {
         name: _listed(value)
         for name, value in vars(module).items()  # not dir: getattr would import what NumPy itself puts off

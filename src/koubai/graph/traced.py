@@ -1,11 +1,11 @@
 """The array that stands in: what a function meets in place of an argument while it is traced.
 
-A traced value carries its number, so ``if``, ``while`` and ``int()`` work; each such look at a number is a *guard*,
-and a graph is only valid where its guards hold. It is not an ndarray: ``np.asarray`` of a subclass would silently drop
+A traced value carries its number, so ``if``, ``while`` and ``int()`` work; each number read like this is a *guard*,
+and a graph is only valid if its guards hold. It is not an ndarray: ``np.asarray`` of a subclass would silently drop
 the trace. In-place writes are recorded functionally: the array object is pointed at a new node, and so are the views
 of it.
 
-What NumPy's functions do to it stands in the table `FUNCTIONS`, which graph/numpy fills.
+What NumPy's functions do to it is in the table `FUNCTIONS`, which graph/numpy fills.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ __all__ = [
     "python_number",
     "record",
     "recorded_node",
-    "settled",
     "strangers",
     "trace_of",
+    "unwrap_closed",
     "value_of",
     "weaken",
     "zero_array",
@@ -60,7 +60,7 @@ _NONE: dict[str, Any] = {}
 class OutsideWrite(BaseException):
     """The function is about to write into an array from outside: it is to be traced again with a copy of that one.
 
-    It is no Exception, lest the function catch it.
+    It isn't an Exception, lest the function catch it.
     """
 
     def __init__(self, array: np.ndarray[Any, Any]) -> None:
@@ -71,7 +71,7 @@ _NUMBERS = frozenset((np.float64, float))  # of which one at least is NumPy's
 
 
 def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Traced:
-    """Record one call of a primitive on traced and plain values, and run it where the trace carries numbers."""
+    """Record one call of a primitive on traced and plain values, and run it if the trace carries numbers."""
     first = args[0]
     trace = first._trace if type(first) is Traced else next(a._trace for a in args if type(a) is Traced)
     if trace.closed:
@@ -97,7 +97,7 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
         if type(a) is Traced:
             if a._trace is not trace:
                 if a._trace.closed:
-                    return record(op, [settled(b) for b in args], params)
+                    return record(op, [unwrap_closed(b) for b in args], params)
                 return record(op, trace.adopt_all(args), params)
             if a._weak:
                 cast = _given_way(args)
@@ -123,7 +123,7 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
         raise
     shape, dtype = form = NUMBER if type(value) is np.float64 else (value.shape, value.dtype)
     i = trace.emit(op, tuple(nodes), params, form, 4)
-    if op.kink is not None and trace.levels[i] == 2 and op.kink(value, *values, **params):
+    if op.kink is not None and trace.activity[i] == 2 and op.kink(value, *values, **params):
         trace.kinks.append(Kink(i, op.name, trace.nodes[i].where))
     result = new_traced(trace, i, value, shape, dtype)
     if shape and (op.view or op is _GETITEM) and _is_view(value, values[0]):
@@ -135,15 +135,15 @@ def record(op: Op, args: Sequence[Any], params: dict[str, Any] = _NONE) -> Trace
 
 
 def _kept_apart(trace: Trace, op: Op, nodes: Sequence[int], values: Sequence[Any]) -> Any:
-    """Answer that a differentiated number is not one from elsewhere, though it is now; or None, where nothing is told.
+    """Answer that a differentiated number is not one from elsewhere, though it is now; or None, for NumPy's own answer.
 
-    Beside this point it is not. A number that was kept under x, or beside a copy of x, is so computed anew.
+    Beside this point it is not. A number that was kept under x, or beside a copy of x, is so computed again.
     """
-    active = [trace.levels[i] == 2 for i in nodes]
+    active = [trace.activity[i] == 2 for i in nodes]
     if active[0] == active[1]:
         return None
     same = np.equal(*values)
-    met = same & (values[active.index(False)] != 0)  # 0 is a place where formulas change, as a rule
+    met = same & (values[active.index(False)] != 0)  # formulas often change at 0
     if not met.any():
         return None
     trace.met = True
@@ -153,19 +153,19 @@ def _kept_apart(trace: Trace, op: Op, nodes: Sequence[int], values: Sequence[Any
 
 def _after_the_trace(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Any:
     """Answer for traced values that outlived their trace: they are the numbers that they were."""
-    plain = [settled(a) for a in args]
+    plain = [unwrap_closed(a) for a in args]
     if any(type(a) is Traced for a in plain):
         return record(op, plain, params)
     return op.call(*plain, **params)
 
 
-def settled(value: Any) -> Any:
+def unwrap_closed(value: Any) -> Any:
     """Return a traced value that outlived its trace as the number that it was, also inside lists and tuples."""
     kind = type(value)
     if kind is Traced:
         return value.plain() if value._trace.closed and value._trace.concrete else value
     if kind is list or kind is tuple:
-        parts = [settled(part) for part in value]
+        parts = [unwrap_closed(part) for part in value]
         return value if all(map(operator.is_, parts, value)) else kind(parts)
     return value
 
@@ -206,7 +206,7 @@ def _is_view(value: Any, base: Any) -> bool:
 
 
 def new_traced(trace: Trace, node: int, value: Any, shape: Shape, dtype: Any) -> Traced:
-    """Return a new traced value. (A constructor would take half as long again: it starts the interpreter anew.)"""
+    """Return a new traced value. (A constructor would take half as long again: it starts the interpreter again.)"""
     made = _blank(Traced)
     made._trace = trace
     made._node = node
@@ -223,7 +223,7 @@ _BINARY = dis.opmap["BINARY_OP"]
 
 
 def _formats(frame: FrameType) -> bool:
-    """Is this frame at a ``%``? A traced value does not ask itself for its number there, so a text does."""
+    """Return whether this frame is at a ``%``: no traced value asks for its own number there, so a text does."""
     code, at = frame.f_code.co_code, frame.f_lasti
     return code[at] == _BINARY and dis._nb_ops[code[at + 1]][1] in ("%", "%=")  # type: ignore[attr-defined]
 
@@ -237,7 +237,7 @@ class Traced:
     )
     _record = staticmethod(record)  # for `ops.apply`, as _zeros and _known are for ops.py
     _trace: Trace
-    _node: int  # below 0: a number of a trace without numbers, which is no node yet
+    _node: int  # below 0: a number of a trace without numbers, which isn't a node yet
     _value: Any
     _weak: bool  # a Python number, which gives way to the precision of what it meets
     _base: Traced | None  # the array that this one is a view of,
@@ -253,12 +253,12 @@ class Traced:
 
     @property
     def _known(self) -> Any:
-        """The value, where it is a constant of the graph."""
+        """The value, if it is a constant of the graph."""
         node = self._trace.nodes[current_node(self)]
         return node.params["value"] if node.op is CONSTANT else None
 
     # --- aliasing: what is written into an array shows in its views, and the other way round
-    def _take_anew(self) -> None:
+    def _refresh(self) -> None:
         chain = [self]  # of views of views, which may be long
         while (base := chain[-1]._base) is not self._root:
             chain.append(base)  # type: ignore[arg-type]
@@ -311,7 +311,7 @@ class Traced:
             raise untraceable("the function writes into a read-only array", "write into a copy")
         return value
 
-    # --- looks
+    # --- numbers that are read
     def plain(self) -> Any:
         """Return the number, or a copy of the array, that this is at the traced point."""
         value = self._value
@@ -327,7 +327,7 @@ class Traced:
         if not trace.closed:
             node = current_node(self)
             trace.guard(node, value)
-            if trace.levels[node] == 2:
+            if trace.activity[node] == 2:
                 trace.unwatch("it takes a traced value as a key")
         return hash(value)
 
@@ -398,8 +398,8 @@ class Traced:
     # --- NumPy's protocols
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if self._trace.closed:
-            inputs = tuple([settled(a) for a in inputs])
-            return getattr(ufunc, method)(*inputs, **{k: settled(v) for k, v in kwargs.items()})
+            inputs = tuple([unwrap_closed(a) for a in inputs])
+            return getattr(ufunc, method)(*inputs, **{k: unwrap_closed(v) for k, v in kwargs.items()})
         if method == "__call__" and not kwargs:
             op = UFUNCS.get(ufunc)
             if op is not None:
@@ -408,7 +408,7 @@ class Traced:
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if self._trace.closed:
-            return function(*[settled(a) for a in args], **{k: settled(v) for k, v in kwargs.items()})
+            return function(*[unwrap_closed(a) for a in args], **{k: unwrap_closed(v) for k, v in kwargs.items()})
         written = FUNCTIONS.get(function)
         if written is not None:
             return written(*args, **kwargs)
@@ -424,7 +424,7 @@ class Traced:
     def __setitem__(self, index: Any, value: Any) -> None:
         held = self._writeable()
         if self._trace.closed:
-            held[settled(index)] = settled(value)
+            held[unwrap_closed(index)] = unwrap_closed(value)
             return
         if isinstance(index, Traced) and index.dtype == np.bool_ and index.shape == self.shape and np.ndim(value) == 0:
             overwrite(self, record(OPS["where"], (index, value, self)))
@@ -578,15 +578,15 @@ def value_of(x: Traced) -> Any:
 
 
 def recorded_node(x: Traced) -> int:
-    """Return the node that a traced value was last known as; below 0: a number that is no node yet."""
+    """Return the node that a traced value was last known as; below 0: a number that isn't a node yet."""
     return x._node
 
 
 def current_node(x: Traced) -> int:
-    """Return the node that holds the present content; a view's is taken anew when its base was written."""
+    """Return the node that holds the present content; a view's is taken again if its base was written."""
     if x._base is not None:
         if x._root._node != x._root_node:
-            x._take_anew()
+            x._refresh()
     elif x._node < 0:  # a number of a trace without numbers
         x._node = x._trace.constant(x._value)
     return x._node
@@ -594,7 +594,7 @@ def current_node(x: Traced) -> int:
 
 def is_differentiated(x: Traced) -> bool:
     """Return whether a derivative is lost with the number of a traced value."""
-    return not x._trace.concrete or x._trace.levels[current_node(x)] == 2
+    return not x._trace.concrete or x._trace.activity[current_node(x)] == 2
 
 
 def weaken(x: Traced) -> Traced:
@@ -612,9 +612,9 @@ def python_number(x: Traced) -> Traced:
 
 
 def concretize(x: Traced, what: str, fix: str) -> Any:
-    """Return the number itself, guarded; refused where the derivative would be lost.
+    """Return the number itself, guarded; refused if the derivative would be lost.
 
-    what: who looks at it, fix: what to do instead, for the TraceError.
+    what: who reads it, fix: what to do instead, for the TraceError.
     """
     trace = x._trace
     if trace.closed:
@@ -622,7 +622,7 @@ def concretize(x: Traced, what: str, fix: str) -> Any:
     if not trace.concrete:
         raise CompileError(f"a derivative rule looked at a value: {what}")
     node = current_node(x)
-    if trace.levels[node] == 2:
+    if trace.activity[node] == 2:
         raise number_taken(what, fix)
     value = x._value.copy() if isinstance(x._value, np.ndarray) else x._value
     trace.guard(node, value)
@@ -635,16 +635,16 @@ def number_for_text(x: Traced, rounded: bool = False) -> Any:
     if x._value is not None and not trace.closed:
         node = current_node(x)
         trace.guard(node, np.copy(x._value) if x.shape else x._value)
-        if trace.levels[node] == 2:
+        if trace.activity[node] == 2:
             trace.unwatch("it makes a text of a traced value")
-            trace.told = trace.told or not rounded
+            trace.written_as_text = trace.written_as_text or not rounded
     return x.plain() if trace.concrete else x._value
 
 
 def overwrite(x: Traced, new: Any) -> Traced:
     """Overwrite an array with ``new``, as ``out=`` and ``+=`` do, and return it."""
     if x._trace.closed:
-        x._writeable()[...] = settled(new)
+        x._writeable()[...] = unwrap_closed(new)
         return x
     if np.shape(new) != x.shape:
         if len(np.shape(new)) > x.ndim or np.broadcast_shapes(np.shape(new), x.shape) != x.shape:
@@ -681,7 +681,7 @@ def zero_array(trace: Trace, shape: Shape, dtype: Any, held: Any = None) -> Trac
 
 
 class _Flat:
-    """``a.flat`` where ``a.ravel()`` would be a copy, so that writes would be lost."""
+    """``a.flat`` if ``a.ravel()`` would be a copy, so that writes would be lost."""
 
     def __init__(self, array: Traced) -> None:
         self._array = array
@@ -729,7 +729,7 @@ def _define_operators() -> None:
             return record(op, (_plain(other), self))
 
         def python_numbers(a: Any, b: Any) -> Any:
-            """Compute with Python numbers, which raise where NumPy's would give inf or nan."""
+            """Compute with Python numbers, which raise when NumPy's would give inf or nan."""
             raises = (a if type(a) is Traced else b)._trace.raises
             if raises and op.name in _DIVISIONS and b == 0:  # guarded
                 return operator.truediv(1.0, 0.0)
@@ -739,7 +739,7 @@ def _define_operators() -> None:
                 if isinstance(exact, complex):
                     raise untraceable("a power of a negative number is complex", "use real numbers only")
             if type(result) is Traced:
-                result._weak = result.dtype.kind != "b"  # a comparison's answer is no number that could be cast
+                result._weak = result.dtype.kind != "b"  # a comparison's answer isn't a number that could be cast
             return result
 
         def inplace(self: Traced, other: Any) -> Any:
@@ -806,7 +806,7 @@ def _define_methods() -> None:
     def method(function: Any) -> Any:
         def call(self: Traced, *args: Any, **kwargs: Any) -> Any:
             if self._trace.closed:
-                return function(self.plain(), *map(settled, args), **kwargs)
+                return function(self.plain(), *map(unwrap_closed, args), **kwargs)
             return FUNCTIONS[function](self, *args, **kwargs)
 
         return call

@@ -1,8 +1,8 @@
 """Tracing: a plain NumPy function, run once on traced values, leaves a `Graph`.
 
-A node's level says what it depends on: 0 on constants only, 1 on arguments that are not differentiated, 2 on
-differentiated ones. Looks at levels 0 and 1 lose no derivative, so ``np.asarray`` and ``float`` may have them; at
-level 2 only looks whose answer is locally constant (comparisons, ``int``) are allowed, and every other raises
+A node's activity says what it depends on: 0 on constants only, 1 on arguments that are not differentiated, 2 on
+differentiated ones. At 0 and 1 a number can be read without losing a derivative, as ``np.asarray`` and ``float`` do;
+at 2 only what is locally constant (comparisons, ``int``) may be read of it, and anything else raises
 `TraceError`.
 """
 
@@ -28,9 +28,9 @@ from koubai.graph.traced import (
     current_node,
     is_python_number,
     new_traced,
-    settled,
     strangers,
     trace_of,
+    unwrap_closed,
     value_of,
     weaken,
 )
@@ -41,7 +41,7 @@ __all__ = ["Trace", "current_trace", "seldom_collected", "uncollected"]
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Keep the garbage collector off while many objects are made that are no garbage: it would go through all of them
+    """Keep the garbage collector off while many objects are made that aren't garbage: it would go through all of them
     again and again. No code of the user's runs meanwhile.
     """
     on = gc.isenabled()
@@ -54,11 +54,11 @@ def uncollected() -> Iterator[None]:
 
 
 class _Seldom:
-    """Has the garbage collector look seldom while a function is traced: it makes many objects that are no garbage, and
+    """Has the garbage collector run seldom while a function is traced: it makes many objects that aren't garbage, and
     may make garbage besides.
     """
 
-    OBJECTS = 20_000  # made until the collector looks
+    OBJECTS = 20_000  # made until the collector runs
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -121,9 +121,9 @@ class Trace:
         self.concrete = concrete
         self.name = name
         self.nodes: list[Node] = []
-        self.levels: list[int] = []
+        self.activity: list[int] = []  # of each node, if there are numbers
         self.forms: list[Any] = []  # as a graph's
-        self.table: Calls = defaultdict(dict)
+        self.value_numbering: Calls = defaultdict(dict)  # finds the node of a call that was recorded before
         self.inputs: list[int] = []
         self.guards: dict[tuple[int, Any], Guard] = {}
         self.kinks: list[Kink] = []
@@ -131,10 +131,10 @@ class Trace:
         self.closed = False
         self.unwatched: str | None = None  # why the graph holds at this point and this moment alone, if it does
         self.mirror: Any = None  # the mirror of the outside world that the function meets, while it runs
-        self.raises = concrete  # do Python numbers raise where Python's own do?
-        self.met = False  # was a differentiated number equal to one from elsewhere?
-        self.apart = False  # is it to be told that it is not? Then no memory of earlier calls is used
-        self.told = False  # was a differentiated value written out as text?
+        self.raises = concrete  # whether Python numbers raise as Python's own do
+        self.met = False  # whether a differentiated number was equal to one from elsewhere
+        self.apart = False  # whether it counts as different then, so that no memory of earlier calls is used
+        self.written_as_text = False  # whether a differentiated value was, with all its digits
         self.inner: list[Any] = []  # what gradients taken inside the function read from outside
         self.adopted: list[Traced] = []  # values of the traces around this one that it uses, one an input
         self.writable: set[int] = set()  # identities of the arrays from outside that the function writes into
@@ -144,19 +144,21 @@ class Trace:
         """Make this the trace of the thread while a function runs. aloud: with np.errstate as it is."""
         return _Running(self, aloud)
 
-    def append(self, op: Op, params: dict[str, Any], shape: Shape, dtype: Any, level: int, where: Where = None) -> int:
+    def append(
+        self, op: Op, params: dict[str, Any], shape: Shape, dtype: Any, activity: int, where: Where = None
+    ) -> int:
         """Add a leaf."""
         i = len(self.nodes)
         self.nodes.append(new_node((op, (), params, shape, dtype, where)))
         self.forms.append((shape, type(params["value"]) if dtype is None else dtype))
         if self.concrete:
-            self.levels.append(level)
+            self.activity.append(activity)
         return i
 
-    def input(self, value: Any, name: str, level: int = 2) -> Traced:
+    def input(self, value: Any, name: str, activity: int = 2) -> Traced:
         """Add an argument. A concrete ``value`` must be a copy that the trace may write into."""
         shape, dtype = value.shape, value.dtype
-        i = self.append(INPUT, {"name": name}, shape, dtype, level)
+        i = self.append(INPUT, {"name": name}, shape, dtype, activity)
         self.inputs.append(i)
         return new_traced(self, i, value if self.concrete else None, shape, dtype)
 
@@ -181,7 +183,7 @@ class Trace:
             if dtype.kind not in "fiubc":
                 raise untraceable(f"a value of dtype {dtype} meets the traced one", "use real numbers only")
             key = (dtype, shape, value.tobytes()) if value.size <= 64 else None
-        known = self.table[CONSTANT]
+        known = self.value_numbering[CONSTANT]
         if key is not None:
             i = known.get(key)
             if i is not None:
@@ -192,9 +194,9 @@ class Trace:
         return i
 
     def adopt(self, value: Traced) -> Traced:
-        """Return a value of the trace around this one as an input of this one, which `koubai.graph.call.replay` gives.
+        """Return a value of the trace around this one as an input of this one, which `koubai.graph.call.inline` gives.
 
-        It is at the same level: what follows from it must not be looked at, though it is not differentiated here.
+        It has the same activity: what follows from it must not be read, though it is not differentiated here.
         """
         if trace_of(value) is self:
             return value
@@ -202,11 +204,13 @@ class Trace:
         if not outer.concrete or outer.closed or self.closed:
             raise strangers()
         node = current_node(value)
-        known, key = self.table[INPUT], (id(outer), node)
+        known, key = self.value_numbering[INPUT], (id(outer), node)
         i = known.get(key)
         if i is None:
             shape, dtype = value.shape, value.dtype
-            i = known[key] = self.append(INPUT, {"name": f"outer{len(self.adopted)}"}, shape, dtype, outer.levels[node])
+            i = known[key] = self.append(
+                INPUT, {"name": f"outer{len(self.adopted)}"}, shape, dtype, outer.activity[node]
+            )
             self.inputs.append(i)
             self.adopted.append(new_traced(outer, node, value_of(value), shape, dtype))
         shown = value_of(value)
@@ -226,7 +230,7 @@ class Trace:
 
     def captured(self, value: np.ndarray[Any, Any]) -> Traced:
         """Add an array of the caller's that the function reads from outside; the graph keeps the object, not a copy."""
-        known, key = self.table[CAPTURED], id(value)
+        known, key = self.value_numbering[CAPTURED], id(value)
         i = known.get(key)
         if i is None:
             i = known[key] = self.append(CAPTURED, {"value": value}, value.shape, value.dtype, 1)
@@ -256,13 +260,13 @@ class Trace:
         return bool(written)
 
     def emit(self, op: Op, inputs: tuple[int, ...], params: dict[str, Any], form: Any = None, depth: int = 3) -> int:
-        """Return the node for this call, a new one unless the same stands already.
+        """Return the node for this call, a new one unless there is the same already.
 
-        form: (shape, dtype) of the result, inferred where it is not given; depth: as `user_frame` takes it.
+        form: (shape, dtype) of the result, inferred if it is not given; depth: as `user_frame` takes it.
         """
         if self.closed:
             raise untraceable("a traced value outlived its trace", "don't keep values of x outside the function")
-        known, key = self.table[op], (inputs, *params.values()) if params else inputs
+        known, key = self.value_numbering[op], (inputs, *params.values()) if params else inputs
         i = known.get(key)
         if i is not None:
             return i
@@ -278,11 +282,11 @@ class Trace:
                 raise misfit(i, op, form, found)
             form = found  # one object for all nodes of this form
         if self.concrete:
-            level, levels = 0, self.levels
+            active, activity = 0, self.activity
             for j in inputs:
-                if levels[j] > level:
-                    level = levels[j]
-            levels.append(1 if level == 2 and not op.vjp else level)
+                if activity[j] > active:
+                    active = activity[j]
+            activity.append(1 if active == 2 and not op.vjp else active)
             where = user_frame(depth)
         else:
             where = self.where
@@ -303,7 +307,7 @@ class Trace:
     def own(self, value: Any) -> Any:
         """Return ``value``, which is to be written into an array of this trace, as a value of this trace."""
         if type(value) is not Traced or trace_of(value) is self or trace_of(value).closed:
-            return settled(value)
+            return unwrap_closed(value)
         if _active.trace is not self:
             raise strangers()
         return self.adopt(value)
@@ -311,7 +315,7 @@ class Trace:
     def guard(self, node: int, expected: Any) -> None:
         if self.closed:
             return
-        if self.concrete and self.levels[node] == 0:
+        if self.concrete and self.activity[node] == 0:
             return  # a constant can't change
         key = (node, expected.tobytes() if isinstance(expected, np.ndarray) else (type(expected), expected))
         if key not in self.guards:

@@ -22,12 +22,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def meets_traced(*values: Any) -> bool:
-    """Is one of the values traced, or does one of the lists, tuples and dicts among them hold one that is?"""
+    """Return whether one of the values, or of what lists, tuples and dicts among them hold, is traced."""
     return any(True for _ in _traced_within(values))
 
 
 def differentiated(*values: Any) -> bool:
-    """Does one of the values, or of what they hold, depend on what is differentiated?"""
+    """Return whether one of the values, or of what they hold, depends on what is differentiated."""
     return any(map(is_differentiated, _traced_within(values)))
 
 
@@ -61,7 +61,7 @@ class Twins:
         self.kinds: dict[type, Callable[[Any], Any]] = {}
 
     def of(self, *names: str) -> Callable[[F], F]:
-        """Enter the decorated function as the twin of these functions, where the installed SciPy has them."""
+        """Enter the decorated function as the twin of these functions, if the installed SciPy has them."""
 
         def enter(function: F) -> F:
             for name in names:

@@ -1,4 +1,4 @@
-"""Whose code is running? The user's line that a node came from, and errors that point at the user's line."""
+"""Whose code is running: the user's line that a node came from, and errors that point at the user's line."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _stores(code: CodeType) -> dict[int, str]:
     }
 
 
-# Whose is this code? By identity, since hashing a code object reads all of it, and until the code is gone
+# Whose code it is: by identity, since hashing a code object reads all of it, and until the code is gone
 _owners: dict[int, int] = {}
 _seen: dict[int, weakref.ref[CodeType]] = {}
 # By the code's identity and the offset: one object for all nodes made there while something is traced
@@ -109,7 +109,7 @@ def _gone(identity: int, reference: Any) -> None:
 
 
 def user_frame(depth: int = 1) -> Where:
-    """Return where the nearest frame of the user's stands; the first ``depth`` are known to be koubai's.
+    """Return where the nearest frame of the user's is; the first ``depth`` are known to be koubai's.
 
     Where the traced function itself is an installed package's, it counts as the user's.
     """

@@ -33,7 +33,7 @@ def window_count(size: int, kernel: int, stride: int, padding: int) -> int:
 
 
 def _overlap(first: int, stop: int, count: int, offset: int, stride: int, padding: int) -> tuple[slice, slice]:
-    """Return the windows whose element ``offset`` lies at one of first … stop−1, and these places, from ``first``."""
+    """Return the windows whose element ``offset`` is at one of first … stop−1, and these places, from ``first``."""
     low = max(0, -((offset - padding - first) // stride))
     high = max(low, min(count, (stop - 1 + padding - offset) // stride + 1))
     start = low * stride + offset - padding - first
@@ -44,7 +44,7 @@ def _overlap(first: int, stop: int, count: int, offset: int, stride: int, paddin
 def _places(
     rows: Pair, width: int, counts: Pair, kernel: Pair, stride: Pair, padding: Pair
 ) -> tuple[tuple[Any, Any, tuple[Any, ...]], ...]:
-    """For every element of the kernel: where it lies in the windows, where in the image, and where it lies outside.
+    """For every element of the kernel: where it is in the windows, where in the image, and where it is outside.
 
     rows: the part of the image that is at hand; outside are windows' elements above, below, left and right of it all.
     """
@@ -76,15 +76,15 @@ def _windows_into(result: Any, x: Any, *, kernel: Pair, stride: Pair, padding: P
         for border in borders:
             result[border] = 0.0
     rows = height
-    if not x.flags.c_contiguous:  # to gather from it again and again is slow: line up a few rows once
+    if not x.flags.c_contiguous:  # to gather from it again and again is slow: copy a few rows at a time
         rows = min(height, max(1, _SCRATCH // (channels * width * samples * x.itemsize)))
     for first in range(0, height, rows):
         stop = min(height, first + rows)
         part = x[:, first:stop]
         if not part.flags.c_contiguous:
-            lined = _memory.take(*part.shape, dtype=x.dtype)
-            lined[...] = part
-            part = lined
+            contiguous = _memory.take(*part.shape, dtype=x.dtype)
+            contiguous[...] = part
+            part = contiguous
         for place, source, _ in _places((first, stop), width, counts, kernel, stride, padding):
             result[place] = part[source]
 
@@ -169,7 +169,7 @@ def _pool_shape(x: Shape, *, kernel: Pair, stride: Pair) -> Shape:
 
 
 def _sources(shape: Shape, result: Shape, kernel: Pair, stride: Pair) -> list[Any]:
-    """Return where the windows' first, second, … elements lie in the image."""
+    """Return where the windows' first, second, … elements are in the image."""
     counts = (result[1], result[2])
     return [source for _, source, _ in _places((0, shape[1]), shape[2], counts, kernel, stride, (0, 0))]
 
@@ -188,8 +188,8 @@ def _window_max(x: Any, *, kernel: Pair, stride: Pair) -> Any:
 
 
 def _hits(x: Any, kernel: Pair, stride: Pair) -> Iterator[tuple[Any, Any, list[Any], Any, Any]]:
-    """Yield, part by part: which windows, which part of the image, where the windows' elements lie in it, 1 where such
-    an element is the largest of its window and else 0, and in how many places the largest stands.
+    """Yield, part by part: which windows, which part of the image, where the windows' elements are in it, 1 if such
+    an element is the largest of its window and else 0, and in how many places the largest is.
     """
     channels, height, width, samples = _pool_shape(x.shape, kernel=kernel, stride=stride)
     line = (math.prod(kernel) + 2) * width * samples * x.itemsize  # bytes for one row of windows
@@ -301,7 +301,7 @@ add_row(
 )
 add_row(
     Op(
-        "window_gather",  # h where the largest element of each window of x stands
+        "window_gather",  # h where the largest element of each window of x is
         _window_gather,
         (lambda g, y, h, x, **params: apply("window_spread", g, x, **params), None),
         shape=lambda h, x, **params: _pool_shape(x, **params),

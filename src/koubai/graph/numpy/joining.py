@@ -116,8 +116,8 @@ def tile(A: Any, reps: Any) -> Any:
     counts = (1,) * (width - len(counts)) + counts
     base = (1,) * (width - a.ndim) + a.shape
     spread = tuple(n for r, s in zip(counts, base, strict=True) for n in (r, s))
-    lined = a.reshape(tuple(n for s in base for n in (1, s)))
-    return np.broadcast_to(lined, spread).reshape(tuple(r * s for r, s in zip(counts, base, strict=True)))
+    blocks = a.reshape(tuple(n for s in base for n in (1, s)))
+    return np.broadcast_to(blocks, spread).reshape(tuple(r * s for r, s in zip(counts, base, strict=True)))
 
 
 @implements(np.repeat)

@@ -122,7 +122,7 @@ _matrix_row(
 
 
 def _inverse_or_nan(a: Any) -> Any:
-    """inv(a) for derivatives: nan, not an exception, where the function has a value (−inf, say) but they have none."""
+    """inv(a) for derivatives: nan, not an exception, if the function has a value (−inf, say) but they have none."""
     try:
         return np.linalg.inv(a)
     except np.linalg.LinAlgError:
@@ -134,7 +134,7 @@ def _inverse_or_nan(a: Any) -> Any:
 
 
 def _cofactors(a: Any) -> Any:
-    """det(a) · inv(a)ᵀ without the division: products of all singular values but one, exact where one is zero."""
+    """det(a) · inv(a)ᵀ without the division: products of all singular values but one, exact if one is zero."""
     u, s, vh = np.linalg.svd(a)
     ones = np.ones((*s.shape[:-1], 1), s.dtype)
     left = np.cumprod(np.concatenate([ones, s[..., :-1]], -1), -1)
@@ -259,7 +259,7 @@ def _off_diagonal_gaps(w: Any) -> Any:
 
 
 def _close(w: Any, scale: Any) -> bool:
-    """Are two neighbours of a sorted row equal up to rounding?"""
+    """Return whether two neighbours of a sorted row are equal up to rounding."""
     gaps = np.abs(np.diff(w, axis=-1))
     return bool(np.any(gaps <= 8 * np.finfo(w.dtype).eps * scale))
 
@@ -565,7 +565,7 @@ def pinv(a: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = None
     if hermitian:
         refuse("linalg.pinv", "hermitian", hermitian)
     given = rcond if rtol is None or rtol is np._NoValue else rtol
-    # NumPy's own defaults: rcond is 1e-15 (2.0 to 2.x) where neither is given
+    # NumPy's own defaults: rcond is 1e-15 (2.0 to 2.x) if neither is given
     return apply("pinv", a, rcond=1e-15 if given is None else float(given))
 
 

@@ -31,7 +31,7 @@ def _filled(a: Any, value: float) -> Any:
 
 
 def _present(a: Any, axis: Any, keepdims: bool) -> Any:
-    """How many elements are not NaN."""
+    """Return how many elements are not NaN."""
     return np.sum(~np.isnan(array(a)), axis=axis, keepdims=keepdims)
 
 
@@ -158,9 +158,9 @@ def nanquantile(
         return parts.astype(np.nanquantile(np.ones(1, x.dtype), q).dtype, copy=False)
     axes = tuple(range(x.ndim)) if axis is None else axes_of(axis, x.ndim) or ()
     rest = tuple(i for i in range(x.ndim) if i not in axes)
-    lined = np.transpose(x, (*rest, *axes)).reshape((*(x.shape[i] for i in rest), -1))
-    count = _present(lined, -1, True)
-    ordered = np.sort(_filled(lined, math.inf), axis=-1)
+    axis_last = np.transpose(x, (*rest, *axes)).reshape((*(x.shape[i] for i in rest), -1))
+    count = _present(axis_last, -1, True)
+    ordered = np.sort(_filled(axis_last, math.inf), axis=-1)
     place = float(q) * np.maximum(count - 1, 0)
     low = np.floor(place).astype(np.intp)
     high = np.minimum(low + 1, np.maximum(count - 1, 0))

@@ -94,13 +94,13 @@ for _reducible, _name in ((np.add, "sum"), (np.multiply, "prod"), (np.maximum, "
 
 
 def _any_all(name: str) -> Callable[..., Any]:
-    def look(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True) -> Any:
+    def reduction(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True) -> Any:
         a = array(a)
         if where is not True and where is not np._NoValue:
             a = np.where(where, a != 0, name == "all")
         return finish(apply(name, a, axis=axes_of(axis, a.ndim), keepdims=bool(keepdims)), None, out)
 
-    return look
+    return reduction
 
 
 implements(np.any)(_any_all("any"))
@@ -231,7 +231,7 @@ def logsumexp(
 for _name, _ufunc in (("running_argmax", np.maximum), ("running_argmin", np.minimum)):
 
     def _running(x: Any, *, axis: int, ufunc: Any = _ufunc) -> Any:
-        """Where the running extreme stands: the first place of each new one."""
+        """Return where the running extreme is: the first place of each new one."""
         extreme = np.moveaxis(ufunc.accumulate(x, axis=axis), axis, 0)
         count = np.arange(x.shape[axis]).reshape((-1,) + (1,) * (x.ndim - 1))
         new = np.concatenate([np.ones((1, *extreme.shape[1:]), np.bool_), extreme[1:] != extreme[:-1]])

@@ -17,7 +17,7 @@ __all__: list[str] = []
 @implements(np.sinc)
 def sinc(x: Any) -> Any:
     t = math.pi * array(x)
-    # the Taylor series where the quotient would be 0/0: its derivatives are right at 0 too
+    # the Taylor series if the quotient would be 0/0: its derivatives are right at 0 too
     near = np.absolute(t) < 1e-3
     safe = np.where(near, 1.0, t)
     return np.where(near, 1.0 - t * t / 6.0 + t**4 / 120.0, np.sin(safe) / safe)

@@ -24,11 +24,11 @@ def _middle(x: Any, axis: Any, q: Any, keepdims: Any, method: str = "linear") ->
     x = x.astype(np.float64) if x.dtype.kind in "biu" else x
     axes = axes_of(axis, x.ndim)
     if axes is None:
-        lined = x.ravel()
+        axis_last = x.ravel()
     else:
         rest = tuple(i for i in range(x.ndim) if i not in axes)
-        lined = transpose(x, (*rest, *axes)).reshape((*(x.shape[i] for i in rest), -1))
-    ordered = sort(lined, -1)
+        axis_last = transpose(x, (*rest, *axes)).reshape((*(x.shape[i] for i in rest), -1))
+    ordered = sort(axis_last, -1)
     n = ordered.shape[-1]
     # every method takes neighbours, or a point between two: of 0, 1, 2 … its answer is their place
     rule: Any = np.quantile
@@ -38,7 +38,7 @@ def _middle(x: Any, axis: Any, q: Any, keepdims: Any, method: str = "linear") ->
     part = (place - low).astype(x.dtype if isinstance(q, int | float) else np.result_type(x.dtype, np.asarray(q).dtype))
     high = np.minimum(low + 1, n - 1)
     y = ordered[..., low] + (ordered[..., high] - ordered[..., low]) * part
-    last = np.isnan(ordered[..., n - 1])  # nan stands last, and spoils every quantile
+    last = np.isnan(ordered[..., n - 1])  # nan is last, and spoils every quantile
     y = np.where(last.reshape(last.shape + (1,) * place.ndim), math.nan, y)
     if place.ndim:
         y = moveaxis(y, tuple(range(-place.ndim, 0)), tuple(range(place.ndim)))
@@ -204,7 +204,7 @@ def _edges(function: str, x: Any, bins: Any, range: Any) -> Any:
 
 
 def _bin(x: Any, edges: Any) -> tuple[Any, Any]:
-    """Return the bin that each element lies in, the last one closed, and whether it lies in any."""
+    """Return the bin that each element is in, the last one closed, and whether it is in any."""
     n = edges.shape[0] - 1
     place = np.searchsorted(edges, x, side="right") - 1
     inside = (x >= edges[0]) & (x <= edges[n])

@@ -19,7 +19,7 @@ __all__ = ["conjugated", "imag"]
 
 
 def _ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    # order and subok say how the result lies in memory; a casting that NumPy refuses is refused when f itself is called
+    # order and subok say how the result is stored; a casting that NumPy refuses is refused when f itself is called
     kwargs = {
         k: v for k, v in kwargs.items() if (v is not None or k == "axis") and k not in ("casting", "order", "subok")
     }
@@ -54,7 +54,7 @@ def _ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[s
 
 
 def _unknown(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """A function without an entry: computed outside the graph where no derivative can be lost, refused otherwise."""
+    """A function without an entry: computed outside the graph if no derivative can be lost, refused otherwise."""
     name = getattr(function, "__name__", str(function))
 
     def plain(value: Any) -> Any:

@@ -74,7 +74,7 @@ def simpson(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
 
 
 def _ratio(a: Any, b: Any) -> Any:
-    """a / b, and 0 where b is 0, as SciPy has it for points that coincide."""
+    """a / b, and 0 if b is 0, as SciPy has it for points that coincide."""
     return np.where(np.equal(b, 0), 0.0, a / np.where(np.equal(b, 0), 1.0, b))
 
 

@@ -193,7 +193,7 @@ def _with_constants(name: str, vjp: Callable[..., Any], *domain: Interval) -> No
         return apply(f"special.{name}", *constants, array(args[count]))
 
     if is_ufunc:
-        del UFUNCS[function]  # a call of it looks at its constants first
+        del UFUNCS[function]  # a call of it tests its constants first
         FUNCTIONS[function] = twin
     else:
         _TWINS.of(name)(twin)
@@ -265,7 +265,7 @@ def _scaled(name: str, left: float, right: float, sign: Callable[[Any], Any]) ->
 
 
 _ORDERS = (0.5, 3.0)
-_TWO = (2.0, 2.0)  # where SciPy takes whole orders only
+_TWO = (2.0, 2.0)  # for SciPy's functions that take whole orders only
 _with_constants("zeta", _hurwitz_vjp, (1.5, 4.0), (0.3, 4.0))
 _with_constants("jv", _neighbours("jv", 0.5, -0.5), _ORDERS, (0.5, 4.0))
 _with_constants("yv", _neighbours("yv", 0.5, -0.5), _ORDERS, (1.0, 4.0))

@@ -83,7 +83,7 @@ def _t_log(y: Any, df: Any) -> Any:
 
 
 def _truncated_mass(a: Any, b: Any) -> Any:
-    """log(Φ(b) − Φ(a)), from the tail where the interval lies."""
+    """log(Φ(b) − Φ(a)), from the tail that the interval is in."""
     right = a > 0
     low, high = np.where(right, -b, a), np.where(right, -a, b)
     upper, lower = special.log_ndtr(high), special.log_ndtr(low)
@@ -273,7 +273,7 @@ _CONTINUOUS: dict[str, _Family] = {
 
 
 def _log_or_zero(y: Any) -> Any:
-    """log y, and 0 where y is 0 and the value does not count."""
+    """log y, and 0 if y is 0 and the value does not count."""
     return np.log(np.where(y == 0, 1.0, y))
 
 
@@ -507,7 +507,7 @@ def _double(value: Any) -> Any:
 
 
 def _first(args: tuple[Any, ...], kwds: Mapping[str, Any], names: Sequence[str]) -> tuple[Any, Any, Any]:
-    """Take the first argument, which may come by its name, off the others."""
+    """Separate the first argument, which may be given by name, from the others."""
     if args:
         return args[0], args[1:], kwds
     for name in names:

@@ -10,7 +10,7 @@ import { el, toggle } from "./widgets.js";
 export const PROMISED = 6, LIMIT = 7; // slots of their curves
 
 /**
- * get(): {bound}; set(values); one(): the descent that is looked at; redraw: draw the curves anew.
+ * get(): {bound}; set(values); one(): the descent that is looked at; redraw: draw the curves again.
  * slot(): its colour.
  * @param {{lab: any, get: () => any, set: (values: any) => void, one: () => any, slot: () => number, redraw: () => void}} options
  */

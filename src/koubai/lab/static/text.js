@@ -64,7 +64,7 @@ export function setLanguage(lang, root = document) {
   refresh(root);
 }
 
-/** Say anew all that is under `root`. */
+/** Say again all that is under `root`. */
 export function refresh(root) {
   for (const e of root.querySelectorAll("[data-t]")) {
     e.textContent = t(e.dataset.t, e.dataset.tArgs ? JSON.parse(e.dataset.tArgs) : undefined);

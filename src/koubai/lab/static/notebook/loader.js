@@ -2,7 +2,7 @@
 // other, since a notebook serves no files of ours. notebook.py puts them in, each after those that it imports.
 const GIVEN = null;
 
-/** Return `path`'s module, made anew with all that it imports: two labs of a notebook share nothing. */
+/** Return `path`'s module, made again, with all that it imports: two labs of a notebook share nothing. */
 async function open(path) {
   const urls = new Map();
   for (const [name, source] of GIVEN.modules) {

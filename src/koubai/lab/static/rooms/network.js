@@ -356,7 +356,7 @@ export function mount(container, lab) {
     }
     if (gone) return;
     if (JSON.stringify(spec()) !== key) { woken = true; return; }
-    if (a.epoch < since && !a.ended) { // another server, which trains anew up to here: what is shown stays
+    if (a.epoch < since && !a.ended) { // another server, which trains again up to here: what is shown stays
       woken = true;
       return;
     }

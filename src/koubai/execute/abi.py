@@ -1,4 +1,4 @@
-"""The memory that the loop of a descent reads and writes, whether it is Python or machine code."""
+"""The layout handed to machine code: the memory that the loop of a descent, in Python or not, reads and writes."""
 
 from __future__ import annotations
 
