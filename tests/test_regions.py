@@ -380,6 +380,18 @@ def test_regions_around_products_and_what_has_no_code():
     assert kernels(source) >= 2
 
 
+def test_a_kernel_of_a_chain_reads_a_view_of_an_argument():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 30)), rng.normal(size=(60, 10))
+
+    def f(x, y):
+        flat = np.reshape(x, (1800,))
+        part = np.sin(y)
+        return np.arctan2(np.absolute(flat) + 0.1, flat), part - np.floor(part)
+
+    assert "chain.kernel(" in fused(f, x, y, regions_wanted=2)
+
+
 def test_small_things_stay_with_numpy():
     source = fused(lambda x: (np.exp(x) + 1, x * 2), np.arange(5.0))
     assert "kernel" not in source

@@ -147,12 +147,14 @@ def _signs_folded(graph: Graph) -> Graph:
 
 @dataclass
 class _Call:
-    """A kernel's call as a program has it: the lines that come before it, the nodes that are its numbers, and those of
-    its results that are single numbers, with the names of the memory that they are written to.
+    """A kernel's call as a program has it: the lines that come before it, the arrays that are elsewhere in each run, the
+    nodes that are its numbers, and those of its results that are single numbers, with the names of the memory that they
+    are written to.
     """
 
     kernel: int
     before: list[str]
+    moving: list[int]
     numbers: list[int]
     results: list[tuple[int, str]]
 
@@ -434,7 +436,7 @@ class _Plan:
         for i in kernel.moving:
             self.lines.append(self._evened(i))
             self.lines.append(f"table{k}[{kernel.arrays.index(i)}] = id(even{i})")
-        called = _Call(k, self.lines[first:], kernel.numbers, [])
+        called = _Call(k, self.lines[first:], kernel.moving, kernel.numbers, [])
         self.calls[region.members[0]] = called
         self.namespace[f"code{k}"] = kernel.library
         numbers = [f"{name[i]}.item()" if nodes[i].shape else name[i] for i in kernel.numbers]
@@ -473,6 +475,7 @@ class _Plan:
         given = {i for i in self.graph.inputs if i not in self.held}
         early = {i for i in given if not nodes[i].shape} | {i for i, n in enumerate(nodes) if n.op is CONSTANT}
         shown: dict[int, tuple[int, Any]] = {}  # views of arguments: (the argument, as an array of that form shows it)
+        made: dict[int, list[str]] = {}  # the lines that make each of them
         links: list[str] = []
         tied: list[str] = []
         before: list[str] = []
@@ -489,7 +492,7 @@ class _Plan:
                     return None
                 k = called.kernel
                 links.append(f"chain.kernel(code{k}, table{k}, addressof(numbers) + {8 * len(numbers)})")
-                tied += called.before
+                tied += [line for j in called.moving for line in made.get(j, ())] + called.before
                 numbers += [name[j] for j in called.numbers]
                 results += called.results
                 late.update(i for i, _ in called.results)
@@ -500,6 +503,7 @@ class _Plan:
             elif node.op.view and node.inputs[0] in shown and self._shows_all(node, shown[node.inputs[0]][1]):
                 j, array = shown[node.inputs[0]]
                 shown[i] = j, node.op.call(array, **node.params)
+                made[i] = [*made.get(node.inputs[0], ()), *lines]
             elif is_product(node) and len(lines) == 1 and self.persistent.get(i) and self._multiplies_matrices(node):
                 operands = []
                 for place, j in enumerate(node.inputs):
