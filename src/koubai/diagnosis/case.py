@@ -92,8 +92,7 @@ class Case:
             x = self.bounds.project(x)
         if not np.isfinite(x).all():
             return None
-        with quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet(), warnings.catch_warnings(action="ignore"):
             try:
                 point = self.objective.evaluate(t, x.astype(self.layout.dtype))
             except Exception:  # the user did not ask for this evaluation
@@ -104,8 +103,7 @@ class Case:
         """Return f at x; NaN if it raises, or x lies outside of the bounds."""
         if self.bounds is not None and not np.array_equal(self.bounds.project(x), x):
             return math.nan
-        with quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet(), warnings.catch_warnings(action="ignore"):
             try:
                 return float(self.objective.value(x.astype(self.layout.dtype)))
             except Exception:

@@ -188,8 +188,7 @@ class Diagnosis:
         for remedy in self.remedies:
             if not remedy.change:
                 continue
-            with quiet(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with quiet(), warnings.catch_warnings(action="ignore"):
                 try:
                     after = self.run.again(**remedy.change)
                 except (KoubaiError, ArithmeticError, ValueError):

@@ -99,8 +99,7 @@ class TrainingCase:
         if self.left <= 0 or self._evaluate is None:
             raise SpentError
         self.spent += 1
-        with quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet(), warnings.catch_warnings(action="ignore"):
             try:
                 fun, g = self._evaluate(x.astype(self.layout.dtype), batch)
             except Exception:

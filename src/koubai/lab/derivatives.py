@@ -138,8 +138,7 @@ def valleys(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any
     window, optimizer = fields.window(), _optimizer(fields)
     count = fields.whole("count", 400, 2, MOST_STARTS)
     steps = fields.whole("steps", 300, 1, MOST_STEPS)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         found = basins(
             f, window, optimizer=optimizer, resolution=count, steps=steps, threads=1, progress=lambda *_: cancelled()
         )
@@ -159,8 +158,7 @@ def walk(fields: Fields) -> Run:
     """Return the descent of the bench, with every step kept."""
     f = _function(fields)
     steps, gtol = fields.whole("max_steps", 500, 0, 5000), fields.number("gtol", 0.0, low=0.0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         return minimize(f, fields.number("x0"), _optimizer(fields), max_steps=steps, gtol=gtol, record="all")
 
 
@@ -274,15 +272,13 @@ def _values(f: Function, x: FloatArray) -> FloatArray:
 
 
 def _derivative(f: Function, x: float, **options: Any) -> Estimate:
-    with warnings.catch_warnings():  # what they say is on the estimate
-        warnings.simplefilter("ignore", GradientWarning)
+    with warnings.catch_warnings(action="ignore", category=GradientWarning):  # what they say is on the estimate
         return derivative(f, x, **options)
 
 
 def _exact(f: Function, x: float) -> tuple[float, str]:
     """Return f'(x) by backpropagation, or, where that says nothing, by adaptive differences; and which of them."""
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
         try:
             slope = float(grad(f, method="backprop")(x))
             if math.isfinite(slope):

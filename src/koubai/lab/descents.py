@@ -384,8 +384,7 @@ def arrows(arguments: Arguments, cancelled: Cancelled) -> Answer:
     width, height = read_size(fields, "counts", (17, 13), 64)
     points = np.stack(np.meshgrid(np.linspace(*window[0], width), np.linspace(*window[1], height)), -1).reshape(-1, 2)
     slope, found = grad(f), np.full_like(points, np.nan)
-    with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet(), warnings.catch_warnings(action="ignore"):
         for i, point in enumerate(points):
             if i % 64 == 0:
                 cancelled()
@@ -414,8 +413,7 @@ def partials(arguments: Arguments, cancelled: Cancelled) -> Answer:
         raise InputError(f"x has {len(x)} numbers, but the function has 2 variables")
     count = fields.whole("count", 160, 2, LIMITS["slice"])
     at = np.array(x)
-    with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet(), warnings.catch_warnings(action="ignore"):
         value, g = value_and_grad(f)(at)
         numerical = numerical_gradient(f, at, method="central", h=1e-4)
         arrays: dict[str, Any] = {}
@@ -461,8 +459,7 @@ def made(f: Any, x0: Any, optimizer: Any, cancelled: Cancelled, **options: Any) 
 
     The warnings that a page could not show are left out: what they say is in the run.
     """
-    with warnings.catch_warnings(), quiet():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"), quiet():
         given = DEFAULTS | options
         stepper = prepared(f, x0, optimizer, **given)
         descent = stepper.descent
@@ -539,8 +536,7 @@ def _diagnosed(arguments: Arguments, cancelled: Cancelled) -> tuple[Answer, Any]
     lang = Fields(arguments).word("lang", LANGUAGES, "en")
     run = made(descent.f, descent.x0, descent.optimizer, cancelled, **descent.options)
     cancelled()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         found = judge(run, lang=lang)
     evidence = [
         {
@@ -611,8 +607,7 @@ def theory(arguments: Arguments, cancelled: Cancelled) -> Answer:
     descent = read_descent(arguments)
     run = made(descent.f, descent.x0, descent.optimizer, cancelled, **descent.options, record="all")
     cancelled()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         found = told(run)
     lr = float(found.curvatures[-1].lr)
     plain = isinstance(run.optimizer, SGD) and found.lemma is not None
@@ -708,8 +703,7 @@ def rates(arguments: Arguments, cancelled: Cancelled) -> Answer:
 def _many(f: Any, starts: Any, rule: Any, **options: Any) -> Many:
     from koubai.descent.many import minimize_many
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         return minimize_many(f, starts, rule, **options)
 
 
@@ -718,8 +712,7 @@ def _largest_curvature(point: Point, x: FloatArray) -> float | None:
     from koubai.derivatives.curvature import curvature
 
     at: Any = float(x[0]) if np.ndim(point.x0) == 0 else x
-    with warnings.catch_warnings(), quiet():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"), quiet():
         try:
             found = curvature(point.f, at).largest
         except (FunctionError, GradientError, ArithmeticError):
@@ -733,8 +726,7 @@ def find_rate(arguments: Arguments, cancelled: Cancelled) -> Answer:
 
     fields = Fields(arguments)
     point, rule = Point(fields), read_rule(fields)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         found = find_lr(point.f, point.x0, rule, bounds=read_bounds(fields), seed=fields.whole("seed", 0))
     curve = found.curve
     return {
@@ -767,8 +759,7 @@ def race(arguments: Arguments, cancelled: Cancelled) -> Answer:
     lr: Any = fields.value("lr", "given")
     if not isinstance(lr, str):
         lr = fields.number("lr", above=0.0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         found = held(
             point.f, point.x0, entrants, budget=fields.whole("budget", 1000, 1, LIMITS["budget"]), lr=lr,
             bounds=read_bounds(fields), seed=fields.whole("seed", 0), progress=lambda _: cancelled(),
@@ -806,8 +797,7 @@ def basins(arguments: Arguments, cancelled: Cancelled) -> Answer:
     width, height = read_size(fields, "resolution", (200, 200), LIMITS["side"])
     steps = fields.whole("steps", 200, 1, LIMITS["steps"])
     check_map(fields, width * height, steps)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         found = mapped(
             f, window, optimizer=rule, resolution=(width, height), steps=steps, progress=lambda *_: cancelled()
         )

@@ -466,8 +466,7 @@ class Live:
             return bool(raised) or time.monotonic() - began >= seconds
 
         try:
-            with warnings.catch_warnings(), np.errstate(all="ignore"):
-                warnings.simplefilter("ignore")
+            with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
                 run = self.network.fit(
                     spec.data.X, spec.targets, spec.optimizer, epochs=until - self.epoch, **spec.fit_options(),
                     resume=self.epoch > 0, on_epoch=on_epoch,
@@ -828,8 +827,7 @@ def diagnose(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, An
     live.advance(epoch, DIAGNOSED, cancelled)
     if live.run is None:
         raise InputError(worded("there is nothing to diagnose: {why}", why=live.ended))
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
         found = live.run.diagnose(lang=lang)
     return {
         "epoch": live.epoch,

@@ -405,8 +405,7 @@ def _untouched(*given: Any) -> Iterator[None]:
     before = [(generator, _state_of(generator)) for generator in found.values()]
     legacy, pythons = np.random.get_state(), random.getstate()  # noqa: NPY002 - the user's own
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the descent itself repeats what the user should know
+        with warnings.catch_warnings(action="ignore"):  # the descent itself repeats what the user should know
             yield
     finally:
         np.random.set_state(legacy)  # noqa: NPY002

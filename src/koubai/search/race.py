@@ -512,8 +512,7 @@ class _Turn:
     def trial(self, name: str, entrant: Any, start: int, x: FloatArray, seed: int) -> Trial:
         failure, begun = "", time.perf_counter()
         make = self._koubais if isinstance(entrant, Optimizer) else self._anothers
-        with quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the table and the runs say what happened
+        with quiet(), warnings.catch_warnings(action="ignore"):  # the table and the runs say what happened
             run, meter, failure = make(entrant, x, seed)
         seconds = time.perf_counter() - begun
         asked = np.array(meter.asked, np.float64).reshape(-1, 2)
@@ -533,8 +532,7 @@ class _Turn:
             return
         meter = self._meter()
         try:
-            with quiet(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with quiet(), warnings.catch_warnings(action="ignore"):
                 meter.evaluate(0, x)
         except Exception:  # f raises there: each entrant's turn shows it
             return
