@@ -26,6 +26,7 @@ __all__ = [
     "Parameters",
     "as_pair",
     "as_scalar",
+    "check_whole",
     "flatten",
     "form_of_text",
     "form_text",
@@ -364,6 +365,13 @@ def _within(label: str, argument: str) -> str:
 def plain(value: Any) -> Any:
     """Return Python's number for one of NumPy, anything else as it is: files and messages have Python's."""
     return value.item() if isinstance(value, np.generic) else value
+
+
+def check_whole(value: Any, least: int, name: str, more: str = "") -> int:
+    """Return a whole number ≥ ``least`` as Python's. Raises InputError for all else; ``more``: what else it may be."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise InputError(f"{name} must be a whole number ≥ {least}{more}, got {value!r}")
+    return int(value)
 
 
 def as_scalar(value: Any, what: str = "f(x)") -> np.floating[Any]:

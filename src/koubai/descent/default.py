@@ -14,6 +14,7 @@ put in their place leave the way open. 100 parameters are where 100 forward pass
 
 from __future__ import annotations
 
+import copy
 from numbers import Real
 from typing import Any
 
@@ -24,7 +25,7 @@ from koubai.descent.optimizers import AUTO_RATE, LBFGS, SGD, Adam, LevenbergMarq
 from koubai.descent.stopping import Point
 from koubai.errors import GradientError, InputError, TraceError
 
-__all__ = ["AUTO", "choose", "found_for_descent", "found_for_training", "named"]
+__all__ = ["AUTO", "choose", "found_for_descent", "found_for_training", "named", "remade", "with_rate"]
 
 AUTO = "auto"
 
@@ -87,7 +88,7 @@ def found_for_training(optimizer: Optimizer, why: str, *args: Any) -> tuple[Opti
 
 
 def _with_own_rate(optimizer: Optimizer, why: str, problem: Exception) -> tuple[Optimizer, str]:
-    own = type(optimizer)(semantics=optimizer.semantics, **optimizer.hyperparameters)
+    own = remade(optimizer, None)
     return own, f"{why}; its own lr {own.lr}, since none was found: {problem}"
 
 
@@ -123,3 +124,15 @@ def _by_squares(objective: Objective, point: Point, path: Path | None) -> tuple[
     except (InputError, GradientError) as error:
         return LBFGS, str(error)
     return LevenbergMarquardt, f"f is a sum of {m} squares in {n} parameter{'s' * (n != 1)}"
+
+
+def with_rate(optimizer: Optimizer, lr: Rate) -> Optimizer:
+    """Return a copy of an optimizer with another rate."""
+    twin = copy.copy(optimizer)
+    twin.lr = lr
+    return twin
+
+
+def remade(optimizer: Optimizer, lr: Rate | None, **changes: Any) -> Optimizer:
+    """Return a new optimizer of the same kind with this rate, None for its own, and these hyperparameters changed."""
+    return type(optimizer)(lr, semantics=optimizer.semantics, **{**optimizer.hyperparameters, **changes})

@@ -15,7 +15,7 @@ import numpy as np
 from koubai.derivatives.gradient import Differentiated
 from koubai.derivatives.nonfinite import GRADIENT
 from koubai.descent.batch_searches import ANY_NUMBER, Searches
-from koubai.descent.default import AUTO
+from koubai.descent.default import AUTO, remade
 from koubai.descent.loop import minimize
 from koubai.descent.objective import Bounds
 from koubai.descent.optimizers import LBFGS, Optimizer, resolve
@@ -30,7 +30,7 @@ from koubai.execute.elements import Unsuitable
 from koubai.graph.formula import traced
 from koubai.graph.graph import Graph
 from koubai.graph.reverse import Careful
-from koubai.parameters import FloatArray, Layout, as_scalar, real_array
+from koubai.parameters import FloatArray, Layout, as_scalar, check_whole, real_array
 
 __all__ = ["PIECE", "Batch", "Many", "Results", "minimize_many", "read_starts", "read_threads", "share_out"]
 
@@ -173,13 +173,12 @@ def minimize_many(
     True
     """
     points = read_starts(starts)
-    if isinstance(max_steps, bool) or not isinstance(max_steps, int | np.integer) or max_steps < 0:
-        raise InputError(f"max_steps must be a whole number ≥ 0, got {max_steps!r}")
+    max_steps = check_whole(max_steps, 0, "max_steps")
     if max_steps > MOST:
         raise InputError(f"max_steps must be at most {MOST}, got {max_steps}")
     threads = read_threads(threads)
     rates = None if lr is None else _rates(lr, len(points))
-    batch = Batch(f, optimizer, points, bounds, int(max_steps), gtol, executor, rates)
+    batch = Batch(f, optimizer, points, bounds, max_steps, gtol, executor, rates)
     return batch.run(points, rates, threads)
 
 
@@ -198,11 +197,7 @@ def read_starts(starts: Any) -> FloatArray:
 
 def read_threads(threads: Any) -> int:
     """Return how many threads to take: one per processor for None. Raises InputError."""
-    if threads is None:
-        return library.processors()
-    if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 1:
-        raise InputError(f"threads must be a whole number ≥ 1 or None, got {threads!r}")
-    return int(threads)
+    return library.processors() if threads is None else check_whole(threads, 1, "threads", " or None")
 
 
 def _rates(lr: Any, count: int) -> FloatArray:
@@ -485,11 +480,7 @@ class Batch:
     ) -> None:  # fmt: skip
         tasks = []
         for i in rows:
-            optimizer = self.optimizer
-            if rates is not None:
-                optimizer = type(optimizer)(
-                    float(rates[i]), semantics=optimizer.semantics, **optimizer.hyperparameters
-                )  # fmt: skip
+            optimizer = self.optimizer if rates is None else remade(self.optimizer, float(rates[i]))
             gtol = self.gtol
             if gtol is None and "evaluate" not in optimizer.rule.uses:
                 gtol = 0.0

@@ -11,13 +11,13 @@ step in the end. M is measured by one update of each unit vector, so that no rul
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from koubai.descent.default import remade, with_rate
 from koubai.descent.optimizers import Optimizer
 from koubai.errors import InputError, quiet
 from koubai.parameters import FloatArray
@@ -93,10 +93,7 @@ def _settled(optimizer: Optimizer) -> Optimizer:
         for name, value in optimizer.rule.defaults.items()
         if name.startswith("eps") and isinstance(value, float)
     }
-    if not none:
-        return optimizer
-    hyper = dict(optimizer.hyperparameters) | none
-    return type(optimizer)(1.0, semantics=optimizer.semantics, **hyper)
+    return remade(optimizer, 1.0, **none) if none else optimizer
 
 
 def divisors(optimizer: Optimizer, n: int) -> tuple[Any, ...] | None:
@@ -195,8 +192,7 @@ def stability_bound(optimizer: Optimizer, curvature: float) -> float | None:
     if not 0 < curvature < math.inf:
         raise InputError(f"curvature must be positive and finite, got {curvature!r}: only a valley bounds the rate")
     if isinstance(optimizer.lr, str):  # "auto": to be found
-        optimizer = copy.copy(optimizer)
-        optimizer.lr = 1.0
+        optimizer = with_rate(optimizer, 1.0)
     # Without decoupled decay lr and the curvature count as their product alone.
     decoupled = optimizer.hyperparameters.get("weight_decay") and optimizer.hyperparameters.get(
         "decoupled_weight_decay"
@@ -204,13 +200,8 @@ def stability_bound(optimizer: Optimizer, curvature: float) -> float | None:
     coupled = 0.0 if decoupled else float(optimizer.hyperparameters.get("weight_decay") or 0.0)
     if decoupled:
         return _bound(optimizer, optimizer.settings, curvature)
-    plain = _bound(_undecayed(optimizer) if coupled else optimizer, optimizer.settings, 1.0)
+    plain = _bound(remade(optimizer, 1.0, weight_decay=0.0) if coupled else optimizer, optimizer.settings, 1.0)
     return None if plain is None else plain / (curvature + coupled)
-
-
-def _undecayed(optimizer: Optimizer) -> Optimizer:
-    hyper = dict(optimizer.hyperparameters) | {"weight_decay": 0.0}
-    return type(optimizer)(1.0, semantics=optimizer.semantics, **hyper)
 
 
 def _bound(optimizer: Optimizer, settings: str, curvature: float) -> float | None:

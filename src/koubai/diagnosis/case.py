@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from koubai.derivatives.curvature import Curvature, curvature
+from koubai.descent.default import with_rate
 from koubai.descent.files import Missing
 from koubai.descent.objective import Bounds, Objective
 from koubai.descent.optimizers import LBFGS, Optimizer
@@ -165,9 +166,7 @@ class Case:
     def at_rate(self, lr: float, steps: int) -> Trial:
         """Return a short descent from the start by the run's own optimizer at another rate."""
         assert self.optimizer is not None
-        optimizer = copy.copy(self.optimizer)
-        optimizer.lr = lr
-        start = self.start
+        optimizer, start = with_rate(self.optimizer, lr), self.start
         return self.descend(
             optimizer, self.start_x, steps, wild=start + max(1e3 * abs(start - self.run.best_fun), abs(start))
         )

@@ -12,6 +12,7 @@ import numpy as np
 
 from koubai.derivatives.curvature import Curvature, curvature
 from koubai.descent.batch_iterator import BatchIterator, weight
+from koubai.descent.default import with_rate
 from koubai.descent.fit import ValueAndGradient
 from koubai.descent.objective import Objective
 from koubai.descent.optimizers import Optimizer
@@ -128,8 +129,7 @@ class TrainingCase:
     def epoch(self, x: FloatArray, batches: list[Batch], lr: float) -> FloatArray | None:
         """Return the parameters after one more pass over the batches at a rate; None if that diverges."""
         assert self.optimizer is not None
-        optimizer = copy.copy(self.optimizer)
-        optimizer.lr = lr
+        optimizer = with_rate(self.optimizer, lr)
         state = optimizer.init(x, self.layout)
         for t, batch in enumerate(batches, 1):
             found = self.at(x, batch)

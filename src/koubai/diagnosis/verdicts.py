@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from koubai.derivatives.check import WrongComponent, check_gradient
+from koubai.descent.default import remade, with_rate
 from koubai.descent.files import describe_function
 from koubai.descent.objective import Bounds
 from koubai.descent.optimizers import LBFGS, Optimizer
@@ -509,8 +509,7 @@ def _decayed(case: Case) -> Finding | None:
         "grad_norm": Evidence(float(np.max(np.abs(case.end_g))), "history"),
         "decay": Evidence(decay, "history"),
     }  # fmt: skip
-    hyper = dict(optimizer.hyperparameters) | {"weight_decay": 0.0}
-    without = type(optimizer)(optimizer.lr, semantics=optimizer.semantics, **hyper)
+    without = remade(optimizer, optimizer.lr, weight_decay=0.0)
     return Finding("unfinished", "unfinished.decay", evidence, (Remedy({"optimizer": without}, "no_decay"),))
 
 
@@ -585,10 +584,7 @@ def _hovering(case: Case) -> Finding | None:
     if not after > HALF * before > 0 or case.left < 2 * TRIAL:
         return None
     calmer = _calmer(case)
-    if calmer is None:
-        optimizer = copy.copy(case.optimizer)
-        optimizer.lr = (case.fixed_lr or 0.0) / 10
-    trial = case.descend(calmer or optimizer, case.end_x, TRIAL)
+    trial = case.descend(calmer or with_rate(case.optimizer, (case.fixed_lr or 0.0) / 10), case.end_x, TRIAL)
     if not trial.fun[-1] - case.low.fun < HALF * HALF * after:
         return None
     jump = case.jump(case.start_x.astype(float), case.end_x) if case.left > 12 else None
@@ -602,8 +598,7 @@ def _calmer(case: Case) -> Optimizer | None:
     optimizer = case.optimizer
     if optimizer is None or not float(optimizer.hyperparameters.get("momentum") or 0.0) > MOMENTUM:
         return None
-    hyper = dict(optimizer.hyperparameters) | {"momentum": 0.9}
-    return type(optimizer)(optimizer.lr, semantics=optimizer.semantics, **hyper)
+    return remade(optimizer, optimizer.lr, momentum=0.9)
 
 
 def _by_rates(case: Case) -> Finding:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from koubai.descent.files import open_regular
 from koubai.errors import InputError, MissingPackageError, UnknownNameError
 from koubai.messages import Worded, worded
-from koubai.parameters import FloatArray
+from koubai.parameters import FloatArray, check_whole
 
 __all__ = [
     "TOYS",
@@ -240,8 +240,7 @@ TOYS = {f.__name__: f for f in (moons, circles, spirals, blobs, xor)}
 def _begin(n: int, classes: int, noise: float, seed: int) -> tuple[np.random.Generator, Labels]:
     """Check the arguments; return the generator and the labels 0, 1, …, 0, 1, …"""
     for name, value, least in (("classes", classes, 2), ("n", n, max(2, int(classes))), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise InputError(f"{name} must be a whole number ≥ {least}, got {value!r}")
+        check_whole(value, least, name)
     if isinstance(noise, bool) or not isinstance(noise, int | float | np.number) or not 0 <= noise < np.inf:
         raise InputError(f"noise must be a number ≥ 0, got {noise!r}")
     return np.random.default_rng(seed), np.arange(n, dtype=np.int64) % classes

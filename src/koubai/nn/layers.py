@@ -14,13 +14,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from koubai.descent.batches import check_whole
 from koubai.errors import InputError
 from koubai.graph import activations, windows  # noqa: F401 their primitives enter the table
 from koubai.graph.ops import apply
 from koubai.nn.initializers import Initializer, draw, initializer, normal
 from koubai.nn.layer import Arrays, Layer, Shape, Weights
-from koubai.parameters import real_array
+from koubai.parameters import check_whole, real_array
 
 __all__ = [
     "GELU",
@@ -47,12 +46,6 @@ Pair: TypeAlias = tuple[int, int]
 
 def _shown(value: Any) -> str:
     return "×".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _whole(value: Any, least: int, argument: str) -> int:
-    """Return a whole number ≥ least. Raises InputError for anything else."""
-    check_whole(value, least, argument)
-    return int(value)
 
 
 def _given(value: Any, axes: int, form: str) -> Any:
@@ -267,7 +260,7 @@ class Dense(Layer):
             self._params, units = _with_bias(W, b, bias), W.shape[1]
         elif b is not None:
             raise InputError(f"b goes with weights, Dense(W, b); got Dense({units!r}, {b!r})")
-        self.units = _whole(units, 1, "units")
+        self.units = check_whole(units, 1, "units")
         self.init = initializer(init)
         self.bias = _flag(bias, "bias")
         self.name = f"Dense({self.units})"
@@ -338,7 +331,7 @@ class Conv2D(Layer):
         super().__init__()
         if (W := _given(filters, 4, "(filters, channels, height, width)")) is not None:
             self._params, filters, kernel = _with_bias(W, kernel, bias), W.shape[0], W.shape[2:]
-        self.filters = _whole(filters, 1, "filters")
+        self.filters = check_whole(filters, 1, "filters")
         self.kernel, self.stride = _pair(kernel, 1, "kernel"), _pair(stride, 1, "stride")
         if isinstance(padding, str):
             if padding != "same" or self.stride != (1, 1) or not all(n % 2 for n in self.kernel):
@@ -436,8 +429,8 @@ def _pair(value: Any, least: int, argument: str) -> Pair:
     if isinstance(value, tuple | list):
         if len(value) != 2:
             raise InputError(f"{argument} must be a whole number or a pair (height, width), got {value!r}")
-        return _whole(value[0], least, argument), _whole(value[1], least, argument)
-    return (_whole(value, least, argument),) * 2
+        return check_whole(value[0], least, argument), check_whole(value[1], least, argument)
+    return (check_whole(value, least, argument),) * 2
 
 
 def _place_counts(name: str, input_shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
@@ -504,7 +497,7 @@ class Embedding(Layer):
         super().__init__()
         if size is None and (W := _given(count, 2, "(count, size)")) is not None:
             self._params, (count, size) = {"W": W}, W.shape
-        self.count, self.size = _whole(count, 1, "count"), _whole(size, 1, "size")
+        self.count, self.size = check_whole(count, 1, "count"), check_whole(size, 1, "size")
         self.init = functools.partial(normal, std=1.0) if init is None else initializer(init)
         self.name = f"Embedding({self.count}, {self.size})"
 
@@ -675,7 +668,7 @@ class LayerNorm(Layer):
 
     def __init__(self, axes: int | None = None, *, eps: float = 1e-5) -> None:
         super().__init__()
-        self.axes = None if axes is None else _whole(axes, 1, "axes")
+        self.axes = None if axes is None else check_whole(axes, 1, "axes")
         self.eps = _positive(eps, "eps")
 
     def output_shape(self, input_shape: Shape) -> Shape:

@@ -15,7 +15,7 @@ from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Status
 from koubai.errors import InputError
 from koubai.execute import batched
-from koubai.parameters import FloatArray
+from koubai.parameters import FloatArray, check_whole
 from koubai.search.minima import FEW, FoundMinimum, as_found, group, middle, nearest, read_box, signatures
 
 if TYPE_CHECKING:
@@ -163,13 +163,12 @@ def basins(
     """
     low, high, is_number = read_box(bounds)
     size = _read_resolution(resolution, len(low))
-    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
-        raise InputError(f"steps must be a whole number ≥ 1, got {steps!r}")
+    steps = check_whole(steps, 1, "steps")
     if isinstance(gtol, bool) or not 0 < gtol < np.inf:
         raise InputError(f"gtol must be a finite number > 0, got {gtol!r}: it tells which starts have come to rest")
     around, varying = _read_slice(at, axes, len(low), is_number)
     lines = tuple(np.linspace(first, last, count) for first, last, count in zip(low, high, size, strict=True))
-    return _Work(f, optimizer, low, high, lines, around, varying, is_number, int(steps), float(gtol)).run(
+    return _Work(f, optimizer, low, high, lines, around, varying, is_number, steps, float(gtol)).run(
         read_threads(threads), progress, None if at is None else around
     )
 

@@ -20,7 +20,8 @@ import numpy as np
 from koubai.derivatives.curvature import MOST, Curvature, curvature
 from koubai.descent.arguments import prepared
 from koubai.descent.batch_iterator import Source, as_source
-from koubai.descent.batches import batches, check_whole
+from koubai.descent.batches import batches
+from koubai.descent.default import with_rate
 from koubai.descent.fit import FunctionModel
 from koubai.descent.loop import drive, points
 from koubai.descent.optimizers import Optimizer, resolve
@@ -29,7 +30,7 @@ from koubai.descent.schedules import constant
 from koubai.descent.stability import divides, fixed_bound, has_recurrence, preconditioner, stability_bound
 from koubai.descent.training import Training
 from koubai.errors import FunctionError, InputError, TraceError, UnknownNameError, quiet
-from koubai.parameters import FloatArray, Parameters, flatten
+from koubai.parameters import FloatArray, Parameters, check_whole, flatten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -501,8 +502,8 @@ class _Descents:
         return float(self.begun.fun)
 
     def _stepper(self, lr: float, steps: int) -> Any:
-        optimizer = copy.copy(self.optimizer)
-        optimizer.lr = constant(lr)  # koubai gives no advice on the rate of a schedule, which would be more descents
+        # koubai gives no advice on the rate of a schedule, which would be more descents
+        optimizer = with_rate(self.optimizer, constant(lr))
         keep: Literal["all", "off"] = "all" if self.layout.size <= 100 else "off"
         return prepared(
             self.f, self.x0, optimizer, lr=None, seed=None, record=keep, checkpoint=None, max_steps=steps,
@@ -620,8 +621,7 @@ class _Trainings:
         if known is not None and known[0] >= steps:
             return known[1]
         window = self.plan.window
-        optimizer = copy.copy(self.optimizer)
-        optimizer.lr = constant(10.0 ** (k / PER_DECADE))
+        optimizer = with_rate(self.optimizer, constant(10.0 ** (k / PER_DECADE)))
         chunks = _Chunks(self.source, window, repeat)  # other epochs have other orders
         model = self.model.twin(chunks)
         training = Training.of(model, chunks, optimizer, epochs=max(1, steps // window), seed=None, record="off")
@@ -1025,8 +1025,6 @@ class _Search:
     def _found(self, lr: float, low: float, high: float, bound: float | None, reason: str) -> LearningRate:
         keys = sorted(self.tried)
         each = [self.tried[k] for k in keys]
-        optimizer = copy.copy(self.optimizer)
-        optimizer.lr = lr
         curve = RateCurve(
             np.array([10.0 ** (k / PER_DECADE) for k in keys]),
             np.array([float(np.min(p.fun[np.isfinite(p.fun)], initial=math.inf)) for p in each]),
@@ -1048,7 +1046,7 @@ class _Search:
             curve,
             target,
             self.probes.spent,
-            optimizer,
+            with_rate(self.optimizer, lr),
             f,
             start,
             self.probes.f0 - self.fb,

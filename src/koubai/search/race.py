@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 import time
@@ -15,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal, Never, Protocol, runtime_checkab
 import numpy as np
 
 from koubai.descent.arguments import prepared
-from koubai.descent.batches import check_whole
+from koubai.descent.default import with_rate
 from koubai.descent.objective import Bounds, NoResidualsError, Objective
 from koubai.descent.optimizers import Optimizer, names, resolve
 from koubai.descent.record import History, Run, Status, filled
 from koubai.descent.stopping import Point, Verdict
 from koubai.errors import InputError, KoubaiError, UnknownNameError, quiet
 from koubai.messages import Worded, told, worded
-from koubai.parameters import FloatArray, Layout, Parameters, flatten
+from koubai.parameters import FloatArray, Layout, Parameters, check_whole, flatten
 from koubai.search.learning_rate import LearningRate, find_lr
 
 if TYPE_CHECKING:
@@ -416,16 +415,10 @@ def _with_rate(
         try:
             found = find_lr(f, x0, entrant, seed=seed, steps=max(2, min(budget, 1000)), **options)
         except (KoubaiError, ArithmeticError, ValueError):  # no rate leads down from here: its turn will show that
-            return entrant.lr if isinstance(entrant.lr, float) else SAME, _set(entrant, SAME)
+            return entrant.lr if isinstance(entrant.lr, float) else SAME, with_rate(entrant, SAME)
         return found, found.optimizer
     rate = SAME if lr == "same" else lr
-    return float(rate), _set(entrant, rate)
-
-
-def _set(optimizer: Optimizer, lr: float) -> Optimizer:
-    twin = copy.copy(optimizer)
-    twin.lr = lr
-    return twin
+    return float(rate), with_rate(entrant, rate)
 
 
 def _starts(first: FloatArray, limits: Bounds | None, starts: int, seed: int, with_first: bool) -> list[FloatArray]:
