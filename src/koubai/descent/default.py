@@ -15,6 +15,7 @@ put in their place leave the way open. 100 parameters are where 100 forward pass
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
@@ -58,38 +59,30 @@ def named(optimizer: Any, lr: Rate | None, stochastic: bool) -> tuple[Optimizer 
     return (Adam(), "there are mini-batches") if stochastic else (None, "")
 
 
-def found_for_descent(optimizer: Optimizer, why: str, *args: Any, **options: Any) -> tuple[Optimizer, str]:
+def found_for_descent(optimizer: Optimizer, why: str, f: Any, x0: Any, **options: Any) -> tuple[Optimizer, str]:
     """Return the optimizer, and why it is the one, with the rate that is found if its lr is "auto".
 
-    args, options: as `koubai.search.learning_rate.for_descent` takes them.
+    f, x0, options: as `koubai.search.learning_rate.for_descent` takes them.
     """
-    if optimizer.lr != AUTO_RATE:
-        return optimizer, why
-    from koubai.search.learning_rate import NoRateError, for_descent
-
-    try:
-        found = for_descent(args[0], args[1], optimizer, **options)
-    except NoRateError as problem:  # the descent itself shows that x0 is a minimum, say
-        return _with_own_rate(optimizer, why, problem)
-    return found.optimizer, f"{why}; {found}"
+    return _found(optimizer, why, lambda search: search.for_descent(f, x0, optimizer, **options))
 
 
-def found_for_training(optimizer: Optimizer, why: str, *args: Any) -> tuple[Optimizer, str]:
+def found_for_training(optimizer: Optimizer, why: str, model: Any, source: Any, *more: Any) -> tuple[Optimizer, str]:
     """Return the optimizer, and why it is the one, with the rate that is found if its lr is "auto"."""
+    return _found(optimizer, why, lambda search: search.for_training(model, source, optimizer, *more))
+
+
+def _found(optimizer: Optimizer, why: str, find: Callable[[Any], Any]) -> tuple[Optimizer, str]:
     if optimizer.lr != AUTO_RATE:
         return optimizer, why
-    from koubai.search.learning_rate import NoRateError, for_training
+    from koubai.search import learning_rate
 
     try:
-        found = for_training(args[0], args[1], optimizer, *args[2:])
-    except NoRateError as problem:
-        return _with_own_rate(optimizer, why, problem)
+        found = find(learning_rate)
+    except learning_rate.NoRateError as problem:  # the descent itself shows that x0 is a minimum, say
+        own = remade(optimizer, None)
+        return own, f"{why}; its own lr {own.lr}, since none was found: {problem}"
     return found.optimizer, f"{why}; {found}"
-
-
-def _with_own_rate(optimizer: Optimizer, why: str, problem: Exception) -> tuple[Optimizer, str]:
-    own = remade(optimizer, None)
-    return own, f"{why}; its own lr {own.lr}, since none was found: {problem}"
 
 
 def choose(objective: Objective, point: Point) -> tuple[Optimizer, str]:

@@ -39,6 +39,7 @@ from koubai.descent.files import (
     restore_optimizer,
     schedule_schema,
     schema_of,
+    shown,
     stated,
 )
 from koubai.descent.optimizers import Optimizer, resolve
@@ -91,11 +92,6 @@ class Specification:
     optimizer: Optimizer | str
     options: dict[str, Any]
     fields: dict[str, Any]
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def finite_or_not(check: Check) -> Check:
@@ -176,7 +172,7 @@ _FUNCTION: dict[str, Check] = {"problem": _a_problem, "expression": a_text}
 def _a_function(value: Any, name: str) -> dict[str, str]:
     given: dict[str, str] = a_record({}, may=dict.fromkeys((*_FUNCTION, "name"), a_text))(value, name)
     if len(given) != 1:
-        raise InputError(f'{name} must be {{"problem": NAME}} or {{"expression": TEXT}}, got {_shown(value)}')
+        raise InputError(f'{name} must be {{"problem": NAME}} or {{"expression": TEXT}}, got {shown(value)}')
     if "name" in given:
         raise InputError(f"{name} {given['name']!r} is only named in the specification: give the function to minimize")
     return {kind: _FUNCTION[kind](text, f"{name}.{kind}") for kind, text in given.items()}
@@ -284,7 +280,7 @@ def read(given: Mapping[str, Any]) -> Specification:
         raise InputError(f"a specification must be a JSON object, got {type(given).__name__}")
     version = given.get("koubai")
     if type(version) is not int or version != FORMAT:
-        raise InputError(f'"koubai" must be {FORMAT}, the version of the specification, got {_shown(version)}')
+        raise InputError(f'"koubai" must be {FORMAT}, the version of the specification, got {shown(version)}')
     fields = _SPECIFICATION(dict(given), "")
     f = read_function(fields["function"])
     x0 = fields.get("x0")

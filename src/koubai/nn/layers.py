@@ -19,6 +19,7 @@ from koubai.graph import activations, windows  # noqa: F401 their primitives ent
 from koubai.graph.ops import apply
 from koubai.nn.initializers import Initializer, draw, initializer, normal
 from koubai.nn.layer import Arrays, Layer, Shape, Weights
+from koubai.nn.settings import below_one, positive
 from koubai.parameters import check_whole, real_array
 
 __all__ = [
@@ -546,9 +547,7 @@ class Dropout(Layer):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        if isinstance(p, bool) or not isinstance(p, Real) or not 0 <= float(p) < 1:
-            raise InputError(f"p must lie in [0, 1), got {p!r}")
-        self.p: float = float(p)
+        self.p = below_one(p, "p")
         self.name = f"Dropout({p})"
 
     def noise(self, x_shape: Shape, rng: np.random.Generator, dtype: Any, out: Any = None) -> Any:
@@ -602,7 +601,7 @@ class BatchNorm(Layer):
 
     def __init__(self, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__()
-        self.momentum, self.eps = _fraction(momentum, "momentum"), _positive(eps, "eps")
+        self.momentum, self.eps = _fraction(momentum, "momentum"), positive(eps, "eps")
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) not in (1, 3):
@@ -669,7 +668,7 @@ class LayerNorm(Layer):
     def __init__(self, axes: int | None = None, *, eps: float = 1e-5) -> None:
         super().__init__()
         self.axes = None if axes is None else check_whole(axes, 1, "axes")
-        self.eps = _positive(eps, "eps")
+        self.eps = positive(eps, "eps")
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if not input_shape or (self.axes or 1) > len(input_shape):
@@ -701,10 +700,4 @@ def _flag(value: Any, argument: str) -> bool:
 def _fraction(value: Any, argument: str) -> float:
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
         raise InputError(f"{argument} must lie in [0, 1], got {value!r}")
-    return float(value)
-
-
-def _positive(value: Any, argument: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not float(value) > 0:
-        raise InputError(f"{argument} must be a number > 0, got {value!r}")
     return float(value)

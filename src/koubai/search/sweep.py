@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from koubai.descent.optimizers import Optimizer
+from koubai.descent.progress_bar import counting_bar
 from koubai.errors import CheckpointWarning, InputError, called, quiet, warn
 from koubai.nn.network import Network
 from koubai.parameters import flatten
@@ -432,17 +433,12 @@ def _column(values: list[Any]) -> Any:
 @contextlib.contextmanager
 def _bar(total: int) -> Iterator[Callable[[dict[int, Any]], None]]:
     """Give a function that reports the rows so far to a Rich progress bar on stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[at]}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total, at="")
+    with counting_bar(total) as show:
 
         def report(rows: dict[int, Any]) -> None:
             ended = [row["values"]["fun"] for row in rows.values() if row["status"] not in FAILURES]
             failed = len(rows) - len(ended)
             at = f"best {min(ended):.6g}" if ended else ""
-            bar.update(task, completed=len(rows), at=at + (f"  {failed} failed" if failed else ""))
+            show(completed=len(rows), at=at + (f"  {failed} failed" if failed else ""))
 
         yield report
