@@ -17,6 +17,7 @@ from koubai.descent.fit import ValueAndGradient
 from koubai.descent.objective import Objective
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Run, Status, rows_of
+from koubai.descent.schedules import cosine
 from koubai.descent.stability import fixed_bound
 from koubai.diagnosis.case import LEAST, SHARE, SpentError
 from koubai.diagnosis.verdicts import Evidence, Finding, Remedy, Share
@@ -433,7 +434,7 @@ def _tried_rates(case: TrainingCase) -> Finding | None:
                     evidence,
                     _rates(bend["stable_lr"].value / 2, lr / 10, lr / 100),
                 )
-            remedies = (Remedy({"lr": _decaying(lr, case.run.nit)}, "decay", {"lr": lr}), *_rates(lr / 10))
+            remedies = (Remedy({"lr": cosine(lr, max(1, int(case.run.nit)))}, "decay", {"lr": lr}), *_rates(lr / 10))
             return Finding("noisy_gradient", "noisy_gradient.batches", evidence, remedies)
     factors = _factors(case)
     if _fell(case) > LITTLE or not factors:
@@ -457,8 +458,12 @@ def _bend_at_the_start(case: TrainingCase) -> dict[str, Evidence]:
     assert case.optimizer is not None
     if case.left < 12:
         return {}
-    found = case.curvature(case.batches(max(1, min(16, case.left // 8))), 3, case.call.start)
-    stable = None if found is None else fixed_bound(case.optimizer, found.largest)
+    return _bends(case.optimizer, case.curvature(case.batches(max(1, min(16, case.left // 8))), 3, case.call.start))
+
+
+def _bends(optimizer: Optimizer, found: Curvature | None) -> dict[str, Evidence]:
+    """Return a curvature, and the largest stable rate that follows from it."""
+    stable = None if found is None else fixed_bound(optimizer, found.largest)
     if found is None or stable is None:
         return {}
     return {"L": Evidence(found.largest, "lanczos"), "stable_lr": Evidence(stable, "bound")}
@@ -490,12 +495,6 @@ def _factors(case: TrainingCase) -> tuple[float, ...]:
     return (1e-3 / ratio, 1e-2 / ratio) if 0 < ratio < 1e-4 else ()
 
 
-def _decaying(lr: float, steps: int) -> Any:
-    from koubai.descent import schedules
-
-    return schedules.cosine(lr, max(1, int(steps)))
-
-
 def _stagnates(case: TrainingCase) -> bool:
     """Whether the loss no longer falls from epoch to epoch, beside its own scatter."""
     assert case.epochs is not None
@@ -513,8 +512,4 @@ def _edge(case: TrainingCase) -> dict[str, Evidence]:
     if case.network is None or case.optimizer is None or case.fixed_lr is None or not case.is_trainable:
         return {}
     most = min(10, case.left // 2)
-    found = case.curvature(case.batches(1), most) if most >= 3 else None
-    stable = None if found is None else fixed_bound(case.optimizer, found.largest)
-    if found is None or stable is None:
-        return {}
-    return {"L": Evidence(found.largest, "lanczos"), "stable_lr": Evidence(stable, "bound")}
+    return _bends(case.optimizer, case.curvature(case.batches(1), most) if most >= 3 else None)

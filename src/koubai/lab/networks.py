@@ -752,14 +752,14 @@ def check(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any]:
             cancelled()
         moved = vector.copy()
         moved[chosen] = parts
-        return float(loss(_named(layout, moved)))
+        return float(loss(layout.view(moved)))
 
     size = vector.size
     chosen = np.arange(size)
     if size > CHECKED:
         chosen = np.sort(np.random.default_rng(0).choice(size, CHECKED, replace=False))
     began = time.perf_counter()
-    _, slopes = value_and_grad(loss, method="backprop")(_named(layout, vector))
+    _, slopes = value_and_grad(loss, method="backprop")(layout.view(vector))
     backprop = np.concatenate([np.ravel(slopes[name]) for name in layout.names or ()])
     between = time.perf_counter()
     estimate = numerical_gradient(at, vector[chosen], method="central")
@@ -783,15 +783,6 @@ def check(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any]:
         "numerical": {"evaluations": estimate.nfev, "seconds": ended - between},
         "components": [[layout.label(int(chosen[i])), float(own[i]), float(numerical[i])] for i in some],
     }
-
-
-def _named(layout: Any, vector: FloatArray) -> dict[str, FloatArray]:
-    parts, start = {}, 0
-    for name, shape in zip(layout.names or (), layout.shapes, strict=True):
-        stop = start + math.prod(shape)
-        parts[name] = vector[start:stop].reshape(shape)
-        start = stop
-    return parts
 
 
 def _at(spec: Specification, epoch: int, cancelled: Cancelled) -> Live:

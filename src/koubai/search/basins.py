@@ -266,7 +266,6 @@ class _Work:
             grouped = group(x, fun, self.low, self.high, self.values, self.descend)
             label[where] = grouped.labels
             minima_x, minima_fun = x[grouped.lowest], fun[grouped.lowest]
-            executor, reason = ends.executor, ends.executor_reason
         else:
             coarse = self.starts(self.coarse()).reshape(-1, *self.shape)
             if self.batch.near is not None:
@@ -275,8 +274,7 @@ class _Work:
             _, x, fun = self._arrivals(ends)
             grouped = group(x, fun, self.low, self.high, self.values, self.descend)
             label, steps, minima_x, minima_fun, raised = self._all(x[grouped.lowest], fun[grouped.lowest], progress)
-            executor, reason = ends.executor, ends.executor_reason
-        return self._told(label, steps, minima_x, minima_fun, raised, executor, reason, at)
+        return self._told(label, steps, minima_x, minima_fun, raised, ends, at)
 
     def _small(self, points: FloatArray) -> float:
         """Return the gradient that counts as small."""
@@ -363,11 +361,8 @@ class _Work:
         rows, x, fun = rows[order], x[order], fun[order]
         some = np.linspace(0, len(x) - 1, min(len(x), LEFT)).astype(np.intp)
         known = len(minima)
-        grouped = group(
-            np.concatenate([minima, x[some]]), np.concatenate([heights, fun[some]]), self.low, self.high, self.values,
-            self.descend,
-        )  # fmt: skip
         every_x, every_fun = np.concatenate([minima, x[some]]), np.concatenate([heights, fun[some]])
+        grouped = group(every_x, every_fun, self.low, self.high, self.values, self.descend)
         found = label >= 0
         label[found] = grouped.labels[:known][label[found]]
         if len(some) == len(x):
@@ -383,8 +378,8 @@ class _Work:
         return np.lexsort((*x.T[::-1], heights))
 
     def _told(
-        self, label: Any, steps: Any, x: FloatArray, fun: FloatArray, raised: Mapping[int, str], executor: str,
-        reason: str, at: FloatArray | None,
+        self, label: Any, steps: Any, x: FloatArray, fun: FloatArray, raised: Mapping[int, str], ends: Many,
+        at: FloatArray | None,
     ) -> Basins:  # fmt: skip
         by_f = self._order(x, fun)
         if (by_f[:-1] > by_f[1:]).any():
@@ -398,7 +393,7 @@ class _Work:
         minima = as_found(x, fun, counts.tolist(), self.count, kinds, self.shape)
         return Basins(
             self.f, self.batch.optimizer, label.reshape(self.size), np.asarray(steps).reshape(self.size), minima,
-            self.lines, self.varying, at, self.steps, raised, executor, reason,
+            self.lines, self.varying, at, self.steps, raised, ends.executor, ends.executor_reason,
         )  # fmt: skip
 
 

@@ -618,7 +618,7 @@ def _run_of(layout: Layout, rows: list[Any], meter: _Metered, name: str, status:
     xs = np.array([row[1] for row in rows])
     n = len(rows)
     history = filled(
-        History, t=np.array([row[0] for row in rows]), x=_stacked(layout, xs),
+        History, t=np.array([row[0] for row in rows]), x=layout.view(xs),
         fun=np.array([row[2] for row in rows]), grad_norm=np.array([row[3] for row in rows]),
         lr=np.full(n, np.nan), clipped=np.zeros(n, bool), projected=np.zeros(n, bool), epochs=None,
     )  # fmt: skip
@@ -634,16 +634,6 @@ def _run_of(layout: Layout, rows: list[Any], meter: _Metered, name: str, status:
 def _plain_of(meter: _Metered) -> Callable[..., Any]:
     args, f = meter.batch, meter.f.f if isinstance(meter.f, _Limited) else meter.f
     return (lambda x: f(x, *args)) if args else f
-
-
-def _stacked(layout: Layout, xs: FloatArray) -> Any:
-    """Return points, one a row, in the form of x with the rows first."""
-    parts, begin = [], 0
-    for shape in layout.shapes:
-        size = math.prod(shape)
-        parts.append(xs[:, begin : begin + size].reshape(len(xs), *shape))
-        begin += size
-    return parts[0] if layout.names is None else layout.assembled(parts)
 
 
 def _nowhere(layout: Layout, x: FloatArray, meter: _Metered, optimizer: Any, message: str) -> Run:
