@@ -21,7 +21,7 @@ from koubai.functions.problems import problems
 from koubai.lab.fields import Fields
 from koubai.lab.messages import single
 from koubai.lab.writing import function_text, function_word, optimizer_text, optimizer_words
-from koubai.messages import worded
+from koubai.messages import refused
 from koubai.parameters import FloatArray
 
 __all__ = [
@@ -103,7 +103,7 @@ def errors(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any]
     adaptive = _derivative(f, x)
     if source != "backprop" and not math.isfinite(float(adaptive)):
         why = "; ".join(adaptive.warnings)
-        raise InputError(worded("f'({x!r}) can't be found: {why}; take another x", x=x, why=why))
+        raise refused("f'({x!r}) can't be found: {why}; take another x", x=x, why=why)
     found = {method: np.empty(count) for method in METHODS}
     for i, h in enumerate(steps.tolist()):
         if i % PIECE == 0:
@@ -233,21 +233,17 @@ def _function(fields: Fields) -> Function:
     f = read_function(given)
     if isinstance(f, Expression):
         if len(f.variables) != 1:
-            raise InputError(
-                worded(
-                    "this room is for functions of one variable; {text!r} has {count}: {names}",
-                    text=f.text,
-                    count=len(f.variables),
-                    names=", ".join(f.variables),
-                )
+            raise refused(
+                "this room is for functions of one variable; {text!r} has {count}: {names}",
+                text=f.text,
+                count=len(f.variables),
+                names=", ".join(f.variables),
             )
         return f
     problem = problems[given["problem"]]
     if np.ndim(problem.x0) != 0:
-        raise InputError(
-            worded(
-                "this room is for functions of one variable; {name} has {count}", name=problem.name, count=problem.ndim
-            )
+        raise refused(
+            "this room is for functions of one variable; {name} has {count}", name=problem.name, count=problem.ndim
         )
     return problem.f
 

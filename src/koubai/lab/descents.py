@@ -27,7 +27,7 @@ from koubai.functions.problems import Problem, problems
 from koubai.lab.fields import Fields
 from koubai.lab.messages import plain, single
 from koubai.lab.writing import flat_optimizer
-from koubai.messages import LANGUAGES, told, worded
+from koubai.messages import LANGUAGES, refused, told, worded
 from koubai.parameters import FloatArray, flatten
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def read_plane(fields: Fields) -> Any:
     given, f = read_bounded(fields)
     count = dimension(f, problems[given["problem"]] if "problem" in given else None)
     if count != 2:
-        raise InputError(worded("a plane has 2 variables, this function has {count}", count=count))
+        raise refused("a plane has 2 variables, this function has {count}", count=count)
     return f
 
 
@@ -182,12 +182,10 @@ def check_map(fields: Fields, points: int, steps: int) -> None:
     """Raise InputError if so many descents are too much work; those on a long expression are more."""
     text = fields.value("function").get("expression", "")
     if points * steps * (1 + len(text) // 100) > LIMITS["basin_updates"]:
-        raise InputError(
-            worded(
-                "{points} starts of {steps} steps each are too many here: make fewer, or a smaller map",
-                points=points,
-                steps=steps,
-            )
+        raise refused(
+            "{points} starts of {steps} steps each are too many here: make fewer, or a smaller map",
+            points=points,
+            steps=steps,
         )
 
 
@@ -330,13 +328,11 @@ def read_expression(arguments: Arguments, cancelled: Cancelled) -> Answer:
     if fields.has("dimension") and len(f.variables) != (wanted := fields.whole("dimension", low=1, high=10_000)):
         names = ", ".join(f.variables)
         needed = worded("1 variable") if wanted == 1 else worded("{count} variables", count=wanted)
-        raise InputError(
-            worded(
-                "the function must have {needed} here; this one has {count}: {names}",
-                needed=needed,
-                count=len(f.variables),
-                names=names,
-            )
+        raise refused(
+            "the function must have {needed} here; this one has {count}: {names}",
+            needed=needed,
+            count=len(f.variables),
+            names=names,
         )
     return {"variables": f.variables, "dimension": len(f.variables), "formula": f.text}
 
@@ -660,7 +656,7 @@ def rates(arguments: Arguments, cancelled: Cancelled) -> Answer:
     point, rule, options = Point(fields), read_rule(fields), _options(fields)
     if rule.rule.searches:
         name = type(rule).__name__
-        raise InputError(worded("{name} finds its own steps by searching: there is no rate to sweep", name=name))
+        raise refused("{name} finds its own steps by searching: there is no rate to sweep", name=name)
     low, high = fields.number("low", 1e-5, above=0.0), fields.number("high", 10.0, above=0.0)
     if not low < high:
         raise InputError(f"low must be below high, got {low!r} and {high!r}")

@@ -12,11 +12,10 @@ import numpy as np
 
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.spec import read_optimizer
-from koubai.errors import InputError
 from koubai.lab.descents import LIMITS, Point, read_bounds, read_rule, read_size, read_window
 from koubai.lab.fields import Fields
 from koubai.lab.writing import bounds_words, function_text, function_word, optimizer_text, optimizer_words
-from koubai.messages import worded
+from koubai.messages import refused
 
 __all__ = [
     "ASKS",
@@ -99,7 +98,7 @@ def _rules(fields: Fields) -> list[Optimizer | str]:
     if fields.has("optimizers"):
         given = fields.list("optimizers", most=LIMITS["optimizers"])
         if not given:
-            raise InputError(worded("choose an optimizer first: there is no descent to copy"))
+            raise refused("choose an optimizer first: there is no descent to copy")
         return [read_optimizer(one, f"optimizers[{i}]") for i, one in enumerate(given)]
     return [read_optimizer(fields.value("optimizer"))]
 

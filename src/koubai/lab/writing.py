@@ -11,8 +11,7 @@ from typing import Any
 from koubai.descent.files import describe_optimizer
 from koubai.descent.optimizers import SEMANTICS, Optimizer
 from koubai.descent.schedules import Schedule
-from koubai.errors import InputError
-from koubai.messages import worded
+from koubai.messages import refused
 
 __all__ = [
     "bounds_words",
@@ -89,7 +88,7 @@ def optimizer_words(rule: Optimizer | str) -> str:
     if isinstance(rule, str):
         return f"--optimizer {rule}"
     if callable(rule.lr) or isinstance(rule.lr, str):
-        raise InputError(worded("the command line has no schedules: copy it as Python"))
+        raise refused("the command line has no schedules: copy it as Python")
     words = [f"--optimizer {rule.name}", f"--lr {rule.lr!r}"]
     words += [f"--semantics {rule.semantics}"] * ("semantics" in flat_optimizer(rule))
     for name, value in _settings(rule).items():

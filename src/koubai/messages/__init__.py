@@ -23,6 +23,7 @@ __all__ = [
     "counted",
     "language",
     "reason",
+    "refused",
     "speaking",
     "table",
     "text",
@@ -105,6 +106,11 @@ def worded(template: str, /, **values: Any) -> Worded:
     made = Worded(template.format(**values))
     made.template, made.values = template, values
     return made
+
+
+def refused(template: str, /, **values: Any) -> InputError:
+    """Return the error with the sentence that `worded` makes of this."""
+    return InputError(worded(template, **values))
 
 
 @functools.cache
