@@ -75,6 +75,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 Picture = Annotated[
     Path | None, typer.Option("-o", "--output", metavar="FILE.png", help="Draw a picture (.png, .svg or .pdf).")
 ]
+MovingPicture = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", metavar="FILE.png", help="Draw a picture: .png, .svg, .pdf; moving: .gif, .html."),
+]
 
 Start = Annotated[str | None, typer.Option("--start", metavar="X,Y,…", help="The start; a known function has its own.")]
 BoundsOption = Annotated[
@@ -249,12 +253,7 @@ def minimize_command(
         bool,
         typer.Option("--spec-schema", help="Print the JSON Schema of such a file.", is_eager=True, callback=_schema),
     ] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", metavar="FILE.png", help="Draw a picture: .png, .svg, .pdf; moving: .gif, .html."
-        ),
-    ] = None,
+    output: MovingPicture = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text; the path is in it.")] = False,
     save: Annotated[
         Path | None, typer.Option("--save", metavar="RUN.npz", help="Save the run, for `koubai diagnose`.")
@@ -359,9 +358,7 @@ def multistart_command(
             progress=progress,
         )  # fmt: skip
     if output is not None:
-        from koubai import plot
-
-        _save(output, lambda ax: plot.shares(found, ax=ax))
+        _save(output, lambda ax: found.plot(ax))
     if as_json:
         fields = {
             "function": text,
@@ -381,8 +378,7 @@ def multistart_command(
         _print_minima(found.minima)
         if not found.minima:
             typer.echo(f"  {_told('best', x=_numbers(found.best.x), fun=f'{found.best.fun:.10g}')}")
-        if output is not None:
-            typer.echo(f"  {_told('picture', path=output)}")
+        _print_picture(output)
     raise typer.Exit(DONE if found.minima else NO_SUCCESS)
 
 
@@ -427,9 +423,7 @@ def basins_command(
             axes=_whole_numbers(axes, "--axes"), progress=progress,
         )  # fmt: skip
     if output is not None:
-        from koubai import plot
-
-        _save(output, lambda ax: plot.basins(found, ax=ax))
+        _save(output, lambda ax: found.plot(ax))
     if as_json:
         fields = {
             "function": text,
@@ -450,8 +444,7 @@ def basins_command(
         for name, share in found.shares.items():
             if share:
                 typer.echo(f"  {share:7.2%}  {message(f'status.{name}', language())}")
-        if output is not None:
-            typer.echo(f"  {_told('picture', path=output)}")
+        _print_picture(output)
     raise typer.Exit(DONE if found.minima else NO_SUCCESS)
 
 
@@ -496,8 +489,7 @@ def lr_command(
     bound = f"{'' if found.bound is None else f'{found.bound:.6g}: '}{found.bound_reason}"
     typer.echo(f"  {_told('bound', bound=bound)}")
     typer.echo(f"  {_told('rates_tried', count=found.nfev, rates=len(found.curve))}")
-    if output is not None:
-        typer.echo(f"  {_told('picture', path=output)}")
+    _print_picture(output)
 
 
 @app.command("race")
@@ -515,12 +507,7 @@ def race_command(
     target: Annotated[float | None, typer.Option("--target", help="The f that counts as reached.")] = None,
     bounds: BoundsOption = None,
     seed: Seed = 0,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", metavar="FILE.png", help="Draw a picture: .png, .svg, .pdf; moving: .gif, .html."
-        ),
-    ] = None,
+    output: MovingPicture = None,
     as_json: Json = False,
 ) -> None:
     """Race optimizers: the same budget of evaluations for each.
@@ -565,8 +552,7 @@ def race_command(
         return
     typer.echo(title)
     typer.echo(found.told(language()))
-    if output is not None:
-        typer.echo(f"  {_told('picture', path=output)}")
+    _print_picture(output)
 
 
 @app.command("train")
@@ -1221,6 +1207,11 @@ def _print_run(title: str, run: Run, picture: Path | None, found: Diagnosis, on_
         echo(f"  {_told('picture', path=picture)}")
 
 
+def _print_picture(path: Path | None) -> None:
+    if path is not None:
+        typer.echo(f"  {_told('picture', path=path)}")
+
+
 def _print_sweep(result: Sweep, picture: Path | None) -> None:
     """Print the best trials, and how the others failed."""
     from koubai.search.trial import FAILURES
@@ -1246,8 +1237,7 @@ def _print_sweep(result: Sweep, picture: Path | None) -> None:
     failed = [i for i in range(len(result)) if table["status"][i] in FAILURES]
     for text in list(dict.fromkeys(f"{table['status'][i]}: {table['message'][i]}" for i in failed))[:5]:
         typer.echo(f"  {text}")
-    if picture is not None:
-        typer.echo(f"  {_told('picture', path=picture)}")
+    _print_picture(picture)
 
 
 def _swept(result: Sweep) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from koubai.derivatives.gradient import Differentiated
 from koubai.derivatives.nonfinite import GRADIENT
-from koubai.descent.batch_searches import ANY_NUMBER, Searches
+from koubai.descent.batch_searches import Searches
 from koubai.descent.default import AUTO, remade
 from koubai.descent.loop import minimize
 from koubai.descent.objective import Bounds
@@ -294,23 +294,22 @@ def _whole_blocks(count: int) -> int:
 class Batch:
     """Descents of one function by one optimizer from any number of starts, compiled once.
 
-    points: starts, of which one is enough to tell the form of x. most: evaluations of each start. near: a size of the
-    gradient at which a descent is at rest once it stays as small, for a gtol and no search: ``steps`` then tells after
-    how many steps, and ``nfev`` holds instead the number of the `known` point there, `batched.ELSEWHERE` or
-    `batched.AWAY`.
+    points: starts, of which one is enough to tell the form of x. near: a size of the gradient at which a descent is at
+    rest once it stays as small, for a gtol and no search: ``steps`` then tells after how many steps, and ``nfev`` holds
+    instead the number of the `known` point there, `batched.ELSEWHERE` or `batched.AWAY`.
     """
 
     def __init__(
         self, f: Callable[[Any], Any], optimizer: Optimizer | str, points: FloatArray, bounds: Any, max_steps: int,
         gtol: float | None, executor: Executor | None = None, rates: FloatArray | None = None,
-        most: int = ANY_NUMBER, near: float | None = None,
+        near: float | None = None,
     ) -> None:  # fmt: skip
         if gtol is not None and (isinstance(gtol, bool) or not 0 <= gtol < math.inf):
             raise InputError(f"gtol must be a finite number ≥ 0, got {gtol!r}")
         if isinstance(optimizer, str) and optimizer.lower() == AUTO:
             optimizer = LBFGS()
         self.f, self.optimizer = f, resolve(optimizer)
-        self.max_steps, self.gtol, self.given_bounds, self.pool, self.most = max_steps, gtol, bounds, executor, most
+        self.max_steps, self.gtol, self.given_bounds, self.pool = max_steps, gtol, bounds, executor
         self.near = near
         self.known: FloatArray | None = None  # points, as the lanes read them
         self.shape = points.shape[1:]
@@ -413,7 +412,7 @@ class Batch:
         return result.many("native", reason)
 
     def _searcher(self, code: Searches, flat: FloatArray, result: Results) -> Callable[[int, int], None]:
-        return code.worker(flat, result.memory, self.gtol, self.max_steps, self.most)
+        return code.worker(flat, result.memory, self.gtol, self.max_steps)
 
     def worker(self, flat: FloatArray, result: Results) -> Callable[[int, int], None]:
         """Return what descends from rows of ``flat``, for one thread."""

@@ -285,13 +285,8 @@ def _exact(f: Function, x: float) -> tuple[float, str]:
 
 
 def _told(estimate: Estimate) -> dict[str, Any]:
-    return {
-        "value": estimate.value,
-        "error": estimate.error,
-        "h": estimate.h,
-        "nfev": estimate.nfev,
-        "warnings": list(estimate.warnings),
-    }
+    fields = {name: getattr(estimate, name) for name in ("value", "error", "h", "nfev")}
+    return {**fields, "warnings": list(estimate.warnings)}
 
 
 ASKS = {"curve": curve, "difference": difference, "errors": errors, "valleys": valleys}

@@ -482,11 +482,7 @@ def summary(run: Run) -> dict[str, Any]:
         "best_x": np.atleast_1d(run.best_x).tolist(),
         "best_fun": run.best_fun,
         "grad_norm": float(run.history.grad_norm[-1]),
-        "nit": run.nit,
-        "nfev": run.nfev,
-        "njev": run.njev,
-        "gradient_source": run.gradient_source,
-        "executor": run.executor,
+        **{name: getattr(run, name) for name in ("nit", "nfev", "njev", "gradient_source", "executor")},
     }
 
 
@@ -726,12 +722,7 @@ def find_rate(arguments: Arguments, cancelled: Cancelled) -> Answer:
         found = find_lr(point.f, point.x0, rule, bounds=read_bounds(fields), seed=fields.whole("seed", 0))
     curve = found.curve
     return {
-        "lr": found.lr,
-        "low": found.low,
-        "high": found.high,
-        "bound": found.bound,
-        "bound_reason": found.bound_reason,
-        "nfev": found.nfev,
+        **{name: getattr(found, name) for name in ("lr", "low", "high", "bound", "bound_reason", "nfev")},
         "arrays": {
             "curve.lr": single(curve.lr),
             "curve.fun": single(curve.fun),
@@ -769,10 +760,7 @@ def race(arguments: Arguments, cancelled: Cancelled) -> Answer:
         "table": [{key: plain(column[i]) for key, column in found.table.items()} for i in count],
         "slots": slots,
         "runs": [summary(found.runs[name]) | {"name": name} if name in found.runs else None for name in slots],
-        "winner": found.winner,
-        "tied": found.tied,
-        "budget": found.budget,
-        "rules": found.rules,
+        **{name: getattr(found, name) for name in ("winner", "tied", "budget", "rules")},
         "target": float(found.targets[0]),
         "arrays": arrays,
     }

@@ -522,10 +522,7 @@ def data(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any]:
     found = _read_data(Fields(arguments).fields("dataset"))
     return {
         "arrays": {"points": found.X.astype(np.float32), "labels": found.y.astype(np.int32)},
-        "classes": list(found.classes),
-        "axes": list(found.axes),
-        "mean": list(found.mean),
-        "scale": list(found.scale),
+        **{name: list(getattr(found, name)) for name in ("classes", "axes", "mean", "scale")},
         "window": _square(found),
     }
 
