@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -113,6 +114,12 @@ class Layout:
     def size(self) -> int:
         return sum(math.prod(shape) for shape in self.shapes)
 
+    @functools.cached_property
+    def slices(self) -> tuple[slice, ...]:
+        """Where each array lies in the flat vector."""
+        ends = itertools.accumulate(map(math.prod, self.shapes), initial=0)
+        return tuple(slice(*pair) for pair in itertools.pairwise(ends))
+
     def view(self, vector: FloatArray) -> Any:
         """Show ``vector`` in the caller's form, as views of it. Leading axes of ``vector`` are kept."""
         if self.is_vector:
@@ -122,12 +129,8 @@ class Layout:
         lead = vector.shape[:-1]
         if self.names is None:
             return vector.reshape(lead + self.shapes[0])
-        parts, start = [], 0
-        for shape in self.shapes:
-            stop = start + math.prod(shape)
-            parts.append(vector[..., start:stop].reshape(lead + shape))
-            start = stop
-        return self.assembled(parts)
+        pairs = zip(self.slices, self.shapes, strict=True)
+        return self.assembled([vector[..., part].reshape(lead + shape) for part, shape in pairs])
 
     def assembled(self, parts: Sequence[Any]) -> Any:
         """Return ``parts``, one for each array, in the caller's form."""

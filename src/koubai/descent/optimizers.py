@@ -1057,12 +1057,7 @@ def _parts(vector: FloatArray, layout: Layout | None) -> list[FloatArray]:
     """Return the arrays in the flat ``vector``, as views of it in their own shapes."""
     if layout is None:
         return [vector]
-    parts, start = [], 0
-    for shape in layout.shapes:
-        stop = start + math.prod(shape)
-        parts.append(vector[start:stop].reshape(shape))
-        start = stop
-    return parts
+    return [vector[part].reshape(shape) for part, shape in zip(layout.slices, layout.shapes, strict=True)]
 
 
 def _gathered(layout: Layout, values: Any, argument: str) -> FloatArray:

@@ -377,13 +377,12 @@ def _bounds(case: Case, low: FloatArray, high: FloatArray) -> Any:
     if len({*low.tolist()}) == len({*high.tolist()}) == 1:
         first, last = Bounds(low[:1], high[:1]).pairs()[0]
         return (first, last)
-    pairs, found, i = Bounds(low, high).pairs(), {}, 0
-    names = case.layout.names or ("x",)
-    for name, shape in zip(names, case.layout.shapes, strict=True):
-        size = math.prod(shape)
-        found[name] = np.array(pairs[i : i + size], dtype=object).reshape((*shape, 2)).tolist()
-        i += size
-    return found["x"] if case.layout.names is None else found
+    pairs, layout = Bounds(low, high).pairs(), case.layout
+    found = [
+        np.array(pairs[part], dtype=object).reshape((*shape, 2)).tolist()
+        for part, shape in zip(layout.slices, layout.shapes, strict=True)
+    ]
+    return found[0] if layout.names is None else dict(zip(layout.names, found, strict=True))
 
 
 def _unending(case: Case) -> Finding | None:

@@ -57,12 +57,8 @@ def shown(layout: Layout, columns: FloatArray) -> Any:
     rest = columns.shape[1:]
     if layout.names is None:
         return columns.reshape(layout.shapes[0] + rest)
-    parts, start = [], 0
-    for shape in layout.shapes:
-        stop = start + math.prod(shape)
-        parts.append(columns[start:stop].reshape(shape + rest))
-        start = stop
-    return layout.assembled(parts)
+    pairs = zip(layout.slices, layout.shapes, strict=True)
+    return layout.assembled([columns[part].reshape(shape + rest) for part, shape in pairs])
 
 
 def sample_line(f: Function, layout: Layout, low: float, high: float) -> tuple[FloatArray, FloatArray]:

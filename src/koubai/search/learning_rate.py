@@ -403,7 +403,7 @@ def _untouched(*given: Any) -> Iterator[None]:
     """Put every random generator that what is given can reach back to where it was, NumPy's and Python's own too."""
     found: dict[int, Any] = {}
     _generators(given, found, set(), 6)
-    before = [(generator, _state_of(generator)) for generator in found.values()]
+    before = [_kept(generator) for generator in found.values()]
     legacy, pythons = np.random.get_state(), random.getstate()  # noqa: NPY002 - the user's own
     try:
         with warnings.catch_warnings(action="ignore"):  # the descent itself repeats what the user should know
@@ -411,23 +411,17 @@ def _untouched(*given: Any) -> Iterator[None]:
     finally:
         np.random.set_state(legacy)  # noqa: NPY002
         random.setstate(pythons)
-        for generator, state in before:
-            _restore(generator, state)
+        for restore in before:
+            restore()
 
 
-def _state_of(generator: Any) -> Any:
+def _kept(generator: Any) -> Callable[[], None]:
+    """Return what puts ``generator`` back into the state that it has now."""
     if isinstance(generator, np.random.Generator):
-        return generator.bit_generator.state
-    return generator.get_state() if isinstance(generator, np.random.RandomState) else generator.getstate()
-
-
-def _restore(generator: Any, state: Any) -> None:
-    if isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = state
-    elif isinstance(generator, np.random.RandomState):
-        generator.set_state(state)
-    else:
-        generator.setstate(state)
+        return functools.partial(setattr, generator.bit_generator, "state", generator.bit_generator.state)
+    if isinstance(generator, np.random.RandomState):
+        return functools.partial(generator.set_state, generator.get_state())
+    return functools.partial(generator.setstate, generator.getstate())
 
 
 def _generators(thing: Any, found: dict[int, Any], seen: set[int], depth: int) -> None:
