@@ -27,6 +27,7 @@ __all__ = [
     "Parameters",
     "as_pair",
     "as_scalar",
+    "check_flag",
     "check_whole",
     "flatten",
     "form_of_text",
@@ -131,6 +132,11 @@ class Layout:
             return vector.reshape(lead + self.shapes[0])
         pairs = zip(self.slices, self.shapes, strict=True)
         return self.assembled([vector[..., part].reshape(lead + shape) for part, shape in pairs])
+
+    def only(self, members: Sequence[int]) -> Layout:
+        """Return the layout of a dict of some of the arrays, given by their places."""
+        names = self.names or ("x",)
+        return Layout(tuple(names[i] for i in members), tuple(self.shapes[i] for i in members), False, self.dtype)
 
     def assembled(self, parts: Sequence[Any]) -> Any:
         """Return ``parts``, one for each array, in the caller's form."""
@@ -375,6 +381,13 @@ def check_whole(value: Any, least: int, name: str, more: str = "") -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise InputError(f"{name} must be a whole number ≥ {least}{more}, got {value!r}")
     return int(value)
+
+
+def check_flag(value: Any, name: str) -> bool:
+    """Return True or False as Python's. Raises InputError for all else."""
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
 
 
 def as_scalar(value: Any, what: str = "f(x)") -> np.floating[Any]:

@@ -20,7 +20,7 @@ from koubai.graph.ops import apply
 from koubai.nn.initializers import Initializer, draw, initializer, normal
 from koubai.nn.layer import Arrays, Layer, Shape, Weights
 from koubai.nn.settings import below_one, positive
-from koubai.parameters import check_whole, real_array
+from koubai.parameters import check_flag, check_whole, real_array
 
 __all__ = [
     "GELU",
@@ -197,7 +197,7 @@ class GELU(_Activation):
 
     def __init__(self, *, approximate: bool = False) -> None:
         super().__init__()
-        self.approximate = _flag(approximate, "approximate")
+        self.approximate = check_flag(approximate, "approximate")
         if approximate:
             self.name = "GELU(approximate)"
 
@@ -263,7 +263,7 @@ class Dense(Layer):
             raise InputError(f"b goes with weights, Dense(W, b); got Dense({units!r}, {b!r})")
         self.units = check_whole(units, 1, "units")
         self.init = initializer(init)
-        self.bias = _flag(bias, "bias")
+        self.bias = check_flag(bias, "bias")
         self.name = f"Dense({self.units})"
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -343,7 +343,7 @@ class Conv2D(Layer):
             padding = (self.kernel[0] // 2, self.kernel[1] // 2)
         self.padding = _pair(padding, 0, "padding")
         self.init = initializer(init)
-        self.bias = _flag(bias, "bias")
+        self.bias = check_flag(bias, "bias")
         self.name = f"Conv2D({self.filters}, {_shown(self.kernel)})"
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -689,12 +689,6 @@ class LayerNorm(Layer):
         centered = x - np.mean(x, axis=axes, keepdims=True)
         var = np.mean(np.square(centered), axis=axes, keepdims=True)
         return _outward(centered * (1.0 / np.sqrt(var + self.eps)) * gamma + beta), state
-
-
-def _flag(value: Any, argument: str) -> bool:
-    if not isinstance(value, bool | np.bool_):
-        raise InputError(f"{argument} must be True or False, got {value!r}")
-    return bool(value)
 
 
 def _fraction(value: Any, argument: str) -> float:
