@@ -558,10 +558,8 @@ class _Sampler:
         self.eps = EPS
         self.takes_arrays = elementwise
         self.flat = True  # whether f was the same at every point so far
-        self.size, self.near = (
-            np.maximum(np.abs(x), 1.0),
-            np.abs(x),
-        )  # the scales of x: of the ladder, and if that fails
+        self.near = np.abs(x)
+        self.size = np.maximum(self.near, 1.0)  # the scale of x for the ladder; near: if that fails
         self._at_x: Array | None = None
         self._first: float | None = None
 

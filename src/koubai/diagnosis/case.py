@@ -23,10 +23,11 @@ from koubai.descent.stopping import Point, norm
 from koubai.errors import InputError, KoubaiError, quiet
 from koubai.parameters import FloatArray, flatten
 
-__all__ = ["LOWER", "TAIL", "Case", "SpentError", "Trial"]
+__all__ = ["KEPT", "TAIL", "Case", "SpentError", "Trial"]
 
 LEAST, SHARE = 60, 0.2  # evaluations of the gradient that a diagnosis may take: so many, or this share of the run's own
 TAIL = 40  # of the last steps, to see how the path ends
+KEPT = 4  # evaluations that a search leaves
 LOWER = 20  # steps of L-BFGS, to see how much lower f is nearby
 
 
@@ -62,7 +63,6 @@ class Case:
         self.t, self.fun = run.history.t, run.history.fun
         self.most = max(LEAST, int(SHARE * run.njev))
         self.spent = 0  # evaluations of the gradient
-        self.known: dict[str, Any] = {}  # what rules have found that others ask for too
         self.optimizer = run.optimizer if isinstance(run.optimizer, Optimizer) else None
 
     @staticmethod
@@ -346,6 +346,39 @@ class Case:
         """The gap as a share of all that f could fall from the start."""
         whole = self.start - self.low.fun
         return self.gap / whole if whole > 0 else 0.0
+
+    @cached_property
+    def elsewhere(self) -> Point | None:
+        """A point that is clearly lower than the end, found by a bounded search around the path; None if none is."""
+        from scipy.stats import qmc
+
+        n = self.layout.size
+        if n > 20 or self.left < 8:
+            return None
+        if self.bounds is not None and np.isfinite(self.bounds.low).all() and np.isfinite(self.bounds.high).all():
+            low, high = self.bounds.low.astype(float), self.bounds.high.astype(float)
+        else:
+            middle = self.end_x
+            reach = 2 * np.maximum(np.ptp(self.path, axis=0), np.maximum(np.abs(middle), 1.0))
+            low, high = middle - reach, middle + reach
+        sobol = qmc.Sobol(n, seed=0)
+        places = low + (high - low) * sobol.random(128)
+        values = np.array([self.value(x) for x in places])
+        order = np.argsort(np.where(np.isfinite(values), values, math.inf))
+        best: Point | None = None
+        reserve = self.spent + max(0, self.left - KEPT)  # for what is asked of a point that is found
+        for i in order[:3]:
+            if self.spent + 6 > reserve or not math.isfinite(values[i]):
+                break
+            trial = self.descend(
+                LBFGS(), places[i], LOWER, most=min((reserve - self.spent), max(8, (reserve - self.spent) // 2))
+            )
+            if best is None or trial.end.fun < best.fun:
+                best = trial.end
+        whole = max(self.start - self.end, abs(self.end) * 1e-6, 1e-12)
+        if best is None or not best.fun < self.end - max(1e-3 * whole, 1e-6 * abs(self.end)):
+            return None
+        return best
 
     def edge(self, a: FloatArray, b: FloatArray) -> FloatArray | None:
         """Return the last point from a to b where f is finite; None if it is at b, or is not at a."""

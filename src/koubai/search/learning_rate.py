@@ -367,20 +367,11 @@ def _source_of(data: Any, batch_size: int, seed: int) -> Source:
     arrays = data if isinstance(data, tuple | list) else (data,)
     if len(arrays) <= 2:
         return batches(arrays[0], arrays[1] if len(arrays) == 2 else None, size=batch_size, seed=seed)
-    return _Several(arrays, batch_size, seed)
-
-
-class _Several:
-    """Batches of more than two arrays."""
-
-    def __init__(self, arrays: Any, size: int, seed: int) -> None:
-        self.arrays = tuple(np.asarray(a) for a in arrays)
-        self.order = batches(np.arange(len(self.arrays[0])), size=size, seed=seed)
-        if any(len(a) != len(self.arrays[0]) for a in self.arrays):
-            raise InputError(f"data must be equally many samples each, got {[len(a) for a in self.arrays]}")
-
-    def epoch(self, k: int) -> Iterator[tuple[Any, ...]]:
-        return (tuple(a[rows] for a in self.arrays) for (rows,) in self.order.epoch(k))
+    arrays = tuple(np.asarray(a) for a in arrays)
+    order: Any = batches(np.arange(len(arrays[0])), size=batch_size, seed=seed)
+    if any(len(a) != len(arrays[0]) for a in arrays):
+        raise InputError(f"data must be equally many samples each, got {[len(a) for a in arrays]}")
+    return replace(order, arrays=arrays)  # type: ignore[no-any-return]
 
 
 def _refuse_once(data: Any) -> None:
