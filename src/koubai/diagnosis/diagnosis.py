@@ -17,7 +17,7 @@ from koubai.diagnosis.trainings import TrainingCase, judged_training
 from koubai.diagnosis.verdicts import FAULTS, Evidence, Finding, Remedy, Share, judged
 from koubai.errors import InputError, KoubaiError, quiet
 from koubai.messages import Worded, language, text, told
-from koubai.parameters import is_structure
+from koubai.parameters import is_structure, plain
 
 __all__ = ["Diagnosis", "Told", "Verification", "diagnose", "helps", "shown"]
 
@@ -335,8 +335,7 @@ def shown(value: Any, lang: str | None = None) -> str:
 
 def _plain(value: Any) -> Any:
     """Return a value in JSON's types."""
-    if isinstance(value, np.generic):
-        value = value.item()
+    value = plain(value)
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, Optimizer):

@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from koubai.errors import InputError, UnknownNameError
-from koubai.parameters import FloatArray
+from koubai.parameters import FloatArray, plain
 from koubai.plot.field import scale_beside
 from koubai.plot.fitting import finish
 from koubai.plot.scales import Numbers, log_scale
@@ -184,8 +184,7 @@ def _is_wide(values: FloatArray) -> bool:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, np.generic):
-        value = value.item()
+    value = plain(value)
     if isinstance(value, float | int) and not isinstance(value, bool):
         return number(value)
     text = str(value)

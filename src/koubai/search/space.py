@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from koubai.errors import InputError
-from koubai.parameters import check_whole
+from koubai.parameters import check_whole, plain
 from koubai.search.trial import describe
 
 __all__ = ["Range", "Space"]
@@ -134,7 +134,7 @@ def _part(name: str, given: Any) -> Any:
             f"scipy.stats.loguniform(1e-4, 1); got {given!r}; for a value that all trials share, write "
             f"{name}={given!r} as an argument of sweep"
         )
-    values = [value.item() if isinstance(value, np.generic) else value for value in given]
+    values = [plain(value) for value in given]
     if not values:
         raise InputError(f"space[{name!r}] has no values")
     return values
@@ -146,9 +146,7 @@ def _drawn(part: Any, rng: np.random.Generator) -> Any:
     if isinstance(part, Range):
         return part.draw(rng)
     value = part.rvs(random_state=rng)
-    return (
-        value.item() if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and not value.ndim) else value
-    )
+    return value.item() if isinstance(value, np.generic | np.ndarray) and not value.ndim else value
 
 
 def _describe_part(part: Any) -> Any:

@@ -30,6 +30,7 @@ from koubai.descent.optimizers import CLASSES, SGD, Adam, Optimizer, resolve
 from koubai.descent.record import Run, Status
 from koubai.descent.schedules import Schedule
 from koubai.errors import InputError, UnknownNameError
+from koubai.parameters import plain
 
 __all__ = [
     "FAILURES",
@@ -399,11 +400,8 @@ LARGE = 64  # numbers: a larger array is written as its digest
 
 def describe(value: Any) -> Any:
     """Return a value in JSON's types, the same in every process: a journal tells by it whether it is the sweep's."""
-    if value is None or isinstance(value, bool | str):
-        return value
-    if isinstance(value, np.generic):
-        return describe(value.item())
-    if isinstance(value, int | float):
+    value = plain(value)
+    if value is None or isinstance(value, bool | str | int | float):
         return value
     if isinstance(value, np.ndarray):
         if value.size <= LARGE and value.dtype.kind in "biuf":
