@@ -194,14 +194,11 @@ def stability_bound(optimizer: Optimizer, curvature: float) -> float | None:
     if isinstance(optimizer.lr, str):  # "auto": to be found
         optimizer = with_rate(optimizer, 1.0)
     # Without decoupled decay lr and the curvature count as their product alone.
-    decoupled = optimizer.hyperparameters.get("weight_decay") and optimizer.hyperparameters.get(
-        "decoupled_weight_decay"
-    )
-    coupled = 0.0 if decoupled else float(optimizer.hyperparameters.get("weight_decay") or 0.0)
-    if decoupled:
+    decay = float(optimizer.hyperparameters.get("weight_decay") or 0.0)
+    if decay and optimizer.hyperparameters.get("decoupled_weight_decay"):
         return _bound(optimizer, optimizer.settings, curvature)
-    plain = _bound(remade(optimizer, 1.0, weight_decay=0.0) if coupled else optimizer, optimizer.settings, 1.0)
-    return None if plain is None else plain / (curvature + coupled)
+    plain = _bound(remade(optimizer, 1.0, weight_decay=0.0) if decay else optimizer, optimizer.settings, 1.0)
+    return None if plain is None else plain / (curvature + decay)
 
 
 def _bound(optimizer: Optimizer, settings: str, curvature: float) -> float | None:

@@ -94,9 +94,7 @@ def read_box(bounds: Any) -> tuple[FloatArray, FloatArray, bool]:
         else:
             pairs = np.asarray(bounds, np.float64)
     except (TypeError, ValueError):
-        raise InputError(
-            f"bounds must be pairs (low, high), one for each variable, as [(-5, 5), (-5, 5)]; got {bounds!r}"
-        ) from None
+        pairs = np.empty(0)  # no pairs either
     is_number = pairs.shape == (2,)
     pairs = pairs.reshape(1, 2) if is_number else pairs
     if pairs.ndim != 2 or pairs.shape[1] != 2 or not len(pairs):

@@ -267,10 +267,8 @@ def _hop(
 ) -> tuple[FloatArray, FloatArray, Any, int]:  # fmt: skip
     """Hop on from the lowest minima; return all minima, how many starts led to each, and the evaluations made."""
     n, width, nfev = x.shape[1], high - low, 0
-    walkers, heights = x[:WALKERS].copy(), fun[:WALKERS].copy()
-    while len(walkers) < WALKERS:  # few minima: each has several walkers
-        walkers = np.concatenate([walkers, walkers])[:WALKERS]
-        heights = np.concatenate([heights, heights])[:WALKERS]
+    # of few minima each has several walkers
+    walkers, heights = np.resize(x[:WALKERS], (WALKERS, n)), np.resize(fun[:WALKERS], WALKERS)
     for done in range(rounds):
         if progress is not None:
             progress(done, rounds)
