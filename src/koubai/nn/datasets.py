@@ -34,7 +34,6 @@ __all__ = [
 ]
 
 Labels: TypeAlias = npt.NDArray[np.int64]
-Row: TypeAlias = tuple[int, list[str]]  # the number of a line in its file, and its cells
 
 
 # -- classes in the plane ---------------------------------------------------------------------------------------------
@@ -422,14 +421,8 @@ def _table_of(
     columns: Sequence[str] | None = None, *, numbered: bool = False,
 ) -> Table:  # fmt: skip
     reader = csv.reader(file, delimiter=delimiter)
+    # the number of each line in its file, and its cells
     rows = ((reader.line_num, [cell.strip() for cell in row]) for row in reader if row)
-    return _read_table(rows, shown, label, header, columns, numbered=numbered)
-
-
-def _read_table(
-    rows: Iterator[Row], shown: str, label: str | None, header: bool | None, columns: Sequence[str] | None,
-    *, numbered: bool,
-) -> Table:  # fmt: skip
     begin = next(rows, None)
     if begin is None:
         raise refused("{name} is empty", name=shown)
