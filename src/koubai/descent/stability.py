@@ -30,7 +30,6 @@ __all__ = [
     "preconditioner",
     "predicted_rate",
     "recurrence",
-    "spectral_radius",
     "stability_bound",
 ]
 
@@ -140,7 +139,7 @@ def preconditioner(optimizer: Optimizer, state: Sequence[Any], t: int) -> FloatA
         return np.asarray(step / alone, np.float64)
 
 
-def spectral_radius(matrices: FloatArray) -> FloatArray:
+def _spectral_radius(matrices: FloatArray) -> FloatArray:
     """Return the largest |eigenvalue| of each matrix; inf where it isn't finite."""
     finite = np.isfinite(matrices).all(axis=(1, 2))
     found = np.full(len(matrices), np.inf)
@@ -216,7 +215,7 @@ def _searched(optimizer: Optimizer, curvature: float) -> float | None:
         matrices = recurrence(optimizer, np.full(GRID, curvature), rates)
         if matrices is None:
             return None
-        beyond = np.flatnonzero(spectral_radius(matrices) > 1 + 1e-11)
+        beyond = np.flatnonzero(_spectral_radius(matrices) > 1 + 1e-11)
         if not beyond.size:
             return math.inf
         first = int(beyond[0])
@@ -271,4 +270,4 @@ def predicted_rate(optimizer: Optimizer, mu: float, L: float, lr: float | None =
     between = np.geomspace(mu, L, SPECTRUM) if mu > 0 else np.linspace(mu, L, SPECTRUM)
     between[0], between[-1] = mu, L
     matrices = recurrence(optimizer, between, optimizer.lr_at(0) if lr is None else float(lr))
-    return None if matrices is None else float(spectral_radius(matrices).max() ** 2)
+    return None if matrices is None else float(_spectral_radius(matrices).max() ** 2)

@@ -49,14 +49,9 @@ __all__ = [
     "fix",
     "made",
     "partials",
-    "path_arrays",
     "race",
     "rates",
-    "read_any_rule",
-    "read_bounded",
     "read_bounds",
-    "read_descent",
-    "read_expression",
     "read_plane",
     "read_rule",
     "read_rules",
@@ -96,7 +91,7 @@ class Point:
     """A function and the point where something begins on it, as `koubai.minimize` takes them."""
 
     def __init__(self, fields: Fields) -> None:
-        self.given, self.f = read_bounded(fields)
+        self.given, self.f = _read_bounded(fields)
         self.problem: Problem | None = problems[self.given["problem"]] if "problem" in self.given else None
         self.ndim = dimension(self.f, self.problem)
         numbers = [
@@ -114,7 +109,7 @@ class Point:
         return self.numbers[0] if is_number else np.array(self.numbers)
 
 
-def read_bounded(fields: Fields) -> tuple[Mapping[str, Any], Any]:
+def _read_bounded(fields: Fields) -> tuple[Mapping[str, Any], Any]:
     """Return a function as it is given, and itself. Raises InputError for a text that no page would send."""
     given = fields.fields("function")
     if given.has("expression"):
@@ -147,7 +142,7 @@ def read_size(fields: Fields, name: str, default: tuple[int, int], most: int, le
 
 def read_plane(fields: Fields) -> Any:
     """Return a function of two variables."""
-    given, f = read_bounded(fields)
+    given, f = _read_bounded(fields)
     count = dimension(f, problems[given["problem"]] if "problem" in given else None)
     if count != 2:
         raise refused("a plane has 2 variables, this function has {count}", count=count)
@@ -156,13 +151,13 @@ def read_plane(fields: Fields) -> Any:
 
 def read_rule(fields: Fields, name: str = "optimizer") -> Optimizer:
     """Return one optimizer, which has a rate of its own."""
-    found = read_any_rule(fields.value(name), name)
+    found = _read_any_rule(fields.value(name), name)
     if isinstance(found, str):
         raise InputError("optimizer must be named: auto is what minimize chooses, and here one is chosen")
     return found
 
 
-def read_any_rule(given: Any, name: str) -> Optimizer | str:
+def _read_any_rule(given: Any, name: str) -> Optimizer | str:
     """Return an optimizer, or "auto". Raises InputError where it would remember more steps than there is room for."""
     found = read_optimizer(given, name)
     if isinstance(found, Optimizer):
@@ -175,7 +170,7 @@ def read_any_rule(given: Any, name: str) -> Optimizer | str:
 def read_rules(fields: Fields) -> list[Optimizer | str]:
     """Return the optimizers of a request."""
     given = fields.list("optimizers", most=LIMITS["optimizers"])
-    return [read_any_rule(one, f"optimizers[{i}]") for i, one in enumerate(given)]
+    return [_read_any_rule(one, f"optimizers[{i}]") for i, one in enumerate(given)]
 
 
 def check_map(fields: Fields, points: int, steps: int) -> None:
@@ -189,13 +184,13 @@ def check_map(fields: Fields, points: int, steps: int) -> None:
         )
 
 
-def read_descent(arguments: Arguments) -> Specification:
+def _read_descent(arguments: Arguments) -> Specification:
     """Return the descent of a request: function, x0, optimizer, max_steps, gtol, bounds and seed."""
     fields = Fields(arguments)
     Point(fields)
     options = _options(fields)
     seed = options.pop("seed")
-    read_any_rule(fields.value("optimizer"), "optimizer")
+    _read_any_rule(fields.value("optimizer"), "optimizer")
     given = {"koubai": 1, "function": fields.value("function"), "optimizer": fields.value("optimizer"), "seed": seed}
     if options["bounds"] is not None:
         options["bounds"] = [list(pair) for pair in options["bounds"]]
@@ -321,7 +316,7 @@ def _hyperparameter(rule: Any, key: str, first: Optimizer) -> dict[str, Any]:
     }
 
 
-def read_expression(arguments: Arguments, cancelled: Cancelled) -> Answer:
+def _read_expression(arguments: Arguments, cancelled: Cancelled) -> Answer:
     """Return what a typed text means. dimension: how many variables it must have."""
     fields = Fields(arguments)
     f = parse(fields.text("expression", most=LIMITS["characters"]))
@@ -446,7 +441,7 @@ def descend(arguments: Arguments, cancelled: Cancelled) -> Answer:
             runs.append({"name": _name(rule), "status": "failed", "success": False, "message": told(error)})
             continue
         runs.append(summary(run))
-        arrays |= path_arrays(run, k)
+        arrays |= _path_arrays(run, k)
     return {"runs": runs, "arrays": arrays}
 
 
@@ -486,7 +481,7 @@ def summary(run: Run) -> dict[str, Any]:
     }
 
 
-def path_arrays(run: Run, k: int) -> dict[str, Any]:
+def _path_arrays(run: Run, k: int) -> dict[str, Any]:
     """Return the rows of a descent by the names that they have in an answer."""
     layout, _ = flatten(run.x)
     history = run.history
@@ -524,7 +519,7 @@ def _diagnosed(arguments: Arguments, cancelled: Cancelled) -> tuple[Answer, Any]
     from koubai.diagnosis.diagnosis import shown
     from koubai.messages import text
 
-    descent = read_descent(arguments)
+    descent = _read_descent(arguments)
     lang = Fields(arguments).word("lang", LANGUAGES, "en")
     run = made(descent.f, descent.x0, descent.optimizer, cancelled, **descent.options)
     cancelled()
@@ -596,7 +591,7 @@ def theory(arguments: Arguments, cancelled: Cancelled) -> Answer:
     """
     from koubai.diagnosis.theory import theory as told
 
-    descent = read_descent(arguments)
+    descent = _read_descent(arguments)
     run = made(descent.f, descent.x0, descent.optimizer, cancelled, **descent.options, record="all")
     cancelled()
     with warnings.catch_warnings(action="ignore"):
@@ -755,7 +750,7 @@ def race(arguments: Arguments, cancelled: Cancelled) -> Answer:
     arrays: dict[str, Any] = {}
     slots = list(entrants)
     for name, run in found.runs.items():
-        arrays |= path_arrays(run, slots.index(name))
+        arrays |= _path_arrays(run, slots.index(name))
     return {
         "table": [{key: plain(column[i]) for key, column in found.table.items()} for i in count],
         "slots": slots,
@@ -798,7 +793,7 @@ def basins(arguments: Arguments, cancelled: Cancelled) -> Answer:
 
 ASKS: dict[str, Callable[[Arguments, Cancelled], Answer]] = {
     "catalogue": catalogue,
-    "parse": read_expression,
+    "parse": _read_expression,
     "field": field,
     "arrows": arrows,
     "partials": partials,

@@ -47,7 +47,6 @@ __all__ = [
     "as_command",
     "as_python",
     "check",
-    "columns_of_csv",
     "data",
     "decision",
     "diagnose",
@@ -56,7 +55,6 @@ __all__ = [
     "table_of_epochs",
     "tables",
     "train",
-    "training_part",
 ]
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -304,7 +302,7 @@ def _csv_text(fields: Fields, name: Worded) -> tuple[str, dict[str, Any]]:
     return text, {"header": header, "delimiter": fields.word("delimiter", DELIMITERS, ",")}
 
 
-def columns_of_csv(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any]:
+def _columns_of_csv(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any]:
     """Return the names of the columns in a CSV, their numbers if it begins without names."""
     fields = Fields(arguments).fields("dataset")
     text, how = _csv_text(fields, worded("the CSV"))
@@ -582,7 +580,7 @@ def _frame(live: Live, epoch: int, since: int, want: Fields) -> dict[str, Any]:
         "ended": None if live.ended is None else told(live.ended),
         "layers": list(live.names),
         "loss": None if last is None else last[0],
-        "fun": network.loss(*training_part(spec)) if live.run is None else live.run.fun,
+        "fun": network.loss(*_training_part(spec)) if live.run is None else live.run.fun,
         "score": _accuracy(live),
         "lr": None if last is None else last[4],
         "nit": live.nit,
@@ -615,7 +613,7 @@ def held_out(spec: Specification) -> Array:
     return mask
 
 
-def training_part(spec: Specification) -> tuple[Array, Array]:
+def _training_part(spec: Specification) -> tuple[Array, Array]:
     """Return the points that are trained on, in the order that `Network.fit` has them, and their targets."""
     if not spec.validation:
         return spec.data.X, spec.targets
@@ -869,5 +867,5 @@ def read_state(state: Mapping[str, Any]) -> tuple[Specification, int]:
     return Specification.read(fields.value("spec")), fields.whole("epoch", 0, 0, LIMITS["epochs"])
 
 
-ASKS = {"csv_columns": columns_of_csv, "data": data, "train": train, "check": check, "diagnose_training": diagnose}
+ASKS = {"csv_columns": _columns_of_csv, "data": data, "train": train, "check": check, "diagnose_training": diagnose}
 REPLAYS = {"python": as_python, "command": as_command}

@@ -20,10 +20,6 @@ from koubai.messages import refused
 __all__ = [
     "ASKS",
     "KINDS",
-    "basins_as_command",
-    "basins_as_python",
-    "descent_as_command",
-    "descent_as_python",
     "own_state",
     "replay",
 ]
@@ -63,7 +59,7 @@ def _replays(room: str) -> Mapping[str, Callable[[State], str]]:
 # -- a descent --------------------------------------------------------------------------------------------------------
 
 
-def descent_as_python(state: State) -> str:
+def _descent_as_python(state: State) -> str:
     """Return a script that makes the descents of the room, and prints where each ends."""
     fields = Fields(state)
     point, rules = Point(fields), _rules(fields)
@@ -79,7 +75,7 @@ def descent_as_python(state: State) -> str:
     return "\n".join([*lines, ""])
 
 
-def descent_as_command(state: State) -> str:
+def _descent_as_command(state: State) -> str:
     """Return a command for each descent of the room; --json prints every digit."""
     fields = Fields(state)
     point = Point(fields)
@@ -123,7 +119,7 @@ def _start_text(point: Point) -> str:
 # -- basins -----------------------------------------------------------------------------------------------------------
 
 
-def basins_as_python(state: State) -> str:
+def _basins_as_python(state: State) -> str:
     """Return a script that makes the map of the room."""
     fields = Fields(state)
     width, height = read_size(fields, "resolution", (200, 200), LIMITS["side"])
@@ -140,7 +136,7 @@ def basins_as_python(state: State) -> str:
     ])  # fmt: skip
 
 
-def basins_as_command(state: State) -> str:
+def _basins_as_command(state: State) -> str:
     """Return the command that makes the map of the room, as a picture and as numbers."""
     fields = Fields(state)
     width, height = read_size(fields, "resolution", (200, 200), LIMITS["side"])
@@ -153,7 +149,7 @@ def basins_as_command(state: State) -> str:
 
 
 REPLAYS: dict[str, Mapping[str, Callable[[State], str]]] = {
-    "descent": {"python": descent_as_python, "command": descent_as_command},
-    "basins": {"python": basins_as_python, "command": basins_as_command},
+    "descent": {"python": _descent_as_python, "command": _descent_as_command},
+    "basins": {"python": _basins_as_python, "command": _basins_as_command},
 }
 ASKS = {"replay": replay}

@@ -23,7 +23,6 @@ __all__ = [
     "END",
     "FIELD",
     "LIGHT",
-    "LINE_STYLES",
     "MARKERS",
     "PATH",
     "START",

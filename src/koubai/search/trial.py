@@ -40,7 +40,6 @@ __all__ = [
     "describe",
     "dumps",
     "limited_blas",
-    "load_work",
     "read_outcome",
     "reporter",
     "run_trial",
@@ -351,7 +350,7 @@ def start_worker() -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def load_work(payload: bytes) -> Any:
+def _load_work(payload: bytes) -> Any:
     """Return what `send` pickled; the last one is kept, so that what was traced of f serves later trials."""
     return pickle.loads(payload)
 
@@ -359,7 +358,7 @@ def load_work(payload: bytes) -> Any:
 def work_on(payload: bytes, params: bytes, attempt: int) -> str:
     """Run one trial in a worker; return its outcome as JSON. attempt: so that no cluster gives an old failure again."""
     try:
-        work, study = load_work(payload)
+        work, study = _load_work(payload)
         known, trial = pickle.loads(params)
     except Exception as error:
         return json.dumps({"error": f"{type(error).__name__}: {error}"})
