@@ -14,17 +14,20 @@ from koubai.errors import ExpressionError, InputError
 from koubai.messages import LANGUAGES, Worded, reason, speaking, told, translations, worded
 
 SRC = Path(kb.__file__).parent
+MAKERS = ("worded", "refused", "_refused")
 OTHERS = [lang for lang in LANGUAGES if lang != "en"]
 
 
 def templates():
-    """Return the first argument of every call of worded in the code, and where it stands."""
+    """Return the first argument of every call of worded and refused in the code, and where it stands."""
     found = {}
     for path in sorted(SRC.rglob("*.py")):
         module = ".".join(path.relative_to(SRC.parent).with_suffix("").parts).removesuffix(".__init__")
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "worded":
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in MAKERS:
                 first = node.args[0]
+                if isinstance(first, ast.Name) and first.id == "template":
+                    continue  # of refused itself
                 # a literal, or a constant of its module
                 text = (
                     first.value

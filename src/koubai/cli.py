@@ -75,6 +75,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 Picture = Annotated[
     Path | None, typer.Option("-o", "--output", metavar="FILE.png", help="Draw a picture (.png, .svg or .pdf).")
 ]
+MovingPicture = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", metavar="FILE.png", help="Draw a picture: .png, .svg, .pdf; moving: .gif, .html."),
+]
 
 Start = Annotated[str | None, typer.Option("--start", metavar="X,Y,…", help="The start; a known function has its own.")]
 BoundsOption = Annotated[
@@ -123,7 +127,7 @@ def derivative_command(
     """
     _check_picture(output)
     f, start, _, title = _function(text)
-    names = f.variables if isinstance(f, Expression) else _variables(f, np.size(start) if start is not None else 1)
+    names = _variables(f, np.size(start) if start is not None else 1)
     if len(names) != 1:
         raise InputError(
             f"a derivative needs one variable, {text!r} has {', '.join(names)}: use `koubai gradient` for several"
@@ -201,8 +205,7 @@ def check_command(
     f, g = _function(function)[0], _imported(gradient)
     check = check_gradient(f, g, _point(at, "--at", f), seed=seed)
     if as_json:
-        names = ("index", "label", "given", "expected", "tolerance")
-        wrong = [{name: getattr(one, name) for name in names} for one in check.wrong]
+        wrong = [_fields(one, "index", "label", "given", "expected", "tolerance") for one in check.wrong]
         _print_json({"ok": check.ok, "wrong": wrong, "nfev": check.nfev, "tolerance": check.tolerance})
     else:
         _print_check(check)
@@ -249,12 +252,7 @@ def minimize_command(
         bool,
         typer.Option("--spec-schema", help="Print the JSON Schema of such a file.", is_eager=True, callback=_schema),
     ] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", metavar="FILE.png", help="Draw a picture: .png, .svg, .pdf; moving: .gif, .html."
-        ),
-    ] = None,
+    output: MovingPicture = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text; the path is in it.")] = False,
     save: Annotated[
         Path | None, typer.Option("--save", metavar="RUN.npz", help="Save the run, for `koubai diagnose`.")
@@ -312,7 +310,7 @@ def minimize_command(
     found = run.diagnose(lang=lang)
     if as_json:
         fields = _run_fields(_named(text), run) | {"diagnosis": found.to_dict()}
-        _print_json(fields | ({"picture": str(output)} if output else {}))
+        _print_json(fields, output)
     else:
         if history:
             _print_history(f, run)
@@ -359,9 +357,7 @@ def multistart_command(
             progress=progress,
         )  # fmt: skip
     if output is not None:
-        from koubai import plot
-
-        _save(output, lambda ax: plot.shares(found, ax=ax))
+        _save(output, lambda ax: found.plot(ax))
     if as_json:
         fields = {
             "function": text,
@@ -374,15 +370,14 @@ def multistart_command(
             "nfev": found.nfev,
             "seed": seed,
         }
-        _print_json(fields | ({"picture": str(output)} if output else {}))
+        _print_json(fields, output)
     else:
         typer.echo(title)
         typer.echo(_reached(found))
         _print_minima(found.minima)
         if not found.minima:
             typer.echo(f"  {_told('best', x=_numbers(found.best.x), fun=f'{found.best.fun:.10g}')}")
-        if output is not None:
-            typer.echo(f"  {_told('picture', path=output)}")
+        _print_picture(output)
     raise typer.Exit(DONE if found.minima else NO_SUCCESS)
 
 
@@ -427,9 +422,7 @@ def basins_command(
             axes=_whole_numbers(axes, "--axes"), progress=progress,
         )  # fmt: skip
     if output is not None:
-        from koubai import plot
-
-        _save(output, lambda ax: plot.basins(found, ax=ax))
+        _save(output, lambda ax: found.plot(ax))
     if as_json:
         fields = {
             "function": text,
@@ -441,7 +434,7 @@ def basins_command(
             "label": found.label,
             "steps": found.steps,
         }
-        _print_json(fields | ({"picture": str(output)} if output else {}))
+        _print_json(fields, output)
     else:
         typer.echo(title)
         shown = " × ".join(map(str, found.label.shape[::-1]))
@@ -450,8 +443,7 @@ def basins_command(
         for name, share in found.shares.items():
             if share:
                 typer.echo(f"  {share:7.2%}  {message(f'status.{name}', language())}")
-        if output is not None:
-            typer.echo(f"  {_told('picture', path=output)}")
+        _print_picture(output)
     raise typer.Exit(DONE if found.minima else NO_SUCCESS)
 
 
@@ -483,12 +475,10 @@ def lr_command(
     if output is not None:
         _save(output, lambda ax: found.plot(ax))
     if as_json:
-        names = ("lr", "low", "high", "bound", "bound_reason", "target", "nfev")
-        columns = ("lr", "fun", "last", "steps", "time", "diverged")
         fields = {"function": text, "optimizer": repr(found.optimizer), "start": x0}
-        fields |= {name: getattr(found, name) for name in names}
-        fields["curve"] = {name: getattr(found.curve, name) for name in columns}
-        _print_json(fields | ({"picture": str(output)} if output else {}))
+        fields |= _fields(found, "lr", "low", "high", "bound", "bound_reason", "target", "nfev")
+        fields["curve"] = _fields(found.curve, "lr", "fun", "last", "steps", "time", "diverged")
+        _print_json(fields, output)
         return
     typer.echo(title)
     typer.echo(f"  {_told('rate', lr=found.lr, optimizer=type(found.optimizer).__name__)}")
@@ -496,8 +486,7 @@ def lr_command(
     bound = f"{'' if found.bound is None else f'{found.bound:.6g}: '}{found.bound_reason}"
     typer.echo(f"  {_told('bound', bound=bound)}")
     typer.echo(f"  {_told('rates_tried', count=found.nfev, rates=len(found.curve))}")
-    if output is not None:
-        typer.echo(f"  {_told('picture', path=output)}")
+    _print_picture(output)
 
 
 @app.command("race")
@@ -515,12 +504,7 @@ def race_command(
     target: Annotated[float | None, typer.Option("--target", help="The f that counts as reached.")] = None,
     bounds: BoundsOption = None,
     seed: Seed = 0,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", metavar="FILE.png", help="Draw a picture: .png, .svg, .pdf; moving: .gif, .html."
-        ),
-    ] = None,
+    output: MovingPicture = None,
     as_json: Json = False,
 ) -> None:
     """Race optimizers: the same budget of evaluations for each.
@@ -561,12 +545,11 @@ def race_command(
         fields = {"function": text, "winner": found.winner, "tied": found.tied, "budget": found.budget}
         fields |= {"targets": found.targets, "rules": found.rules}
         fields["table"] = [{name: column[i] for name, column in found.table.items()} for i in count]
-        _print_json(fields | ({"picture": str(output)} if output else {}))
+        _print_json(fields, output)
         return
     typer.echo(title)
     typer.echo(found.told(language()))
-    if output is not None:
-        typer.echo(f"  {_told('picture', path=output)}")
+    _print_picture(output)
 
 
 @app.command("train")
@@ -729,8 +712,7 @@ def sweep_command(
     if as_json:
         columns = [column.tolist() for column in result.table.values()]
         rows = [dict(zip(result.table, row, strict=True)) for row in zip(*columns, strict=True)]
-        picture = {"picture": str(output)} if output else {}
-        _print_json({"hyperparameters": result.hyperparameters, "best": best, "trials": rows} | picture)
+        _print_json({"hyperparameters": result.hyperparameters, "best": best, "trials": rows}, output)
     else:
         _print_sweep(result, output)
     raise typer.Exit(NO_SUCCESS if best is None else DONE)
@@ -1217,8 +1199,12 @@ def _print_run(title: str, run: Run, picture: Path | None, found: Diagnosis, on_
     echo(f"  {_told(counts, steps=run.nit, count=run.nfev, gradients=run.njev, source=source)}")
     reason = _told("given") if run.optimizer_reason == "given" else run.optimizer_reason
     echo(f"  {run.optimizer}: {reason}")
-    if picture is not None:
-        echo(f"  {_told('picture', path=picture)}")
+    _print_picture(picture, on_stderr)
+
+
+def _print_picture(path: Path | None, on_stderr: bool = False) -> None:
+    if path is not None:
+        typer.echo(f"  {_told('picture', path=path)}", err=on_stderr)
 
 
 def _print_sweep(result: Sweep, picture: Path | None) -> None:
@@ -1246,8 +1232,7 @@ def _print_sweep(result: Sweep, picture: Path | None) -> None:
     failed = [i for i in range(len(result)) if table["status"][i] in FAILURES]
     for text in list(dict.fromkeys(f"{table['status'][i]}: {table['message'][i]}" for i in failed))[:5]:
         typer.echo(f"  {text}")
-    if picture is not None:
-        typer.echo(f"  {_told('picture', path=picture)}")
+    _print_picture(picture)
 
 
 def _swept(result: Sweep) -> str:
@@ -1346,7 +1331,7 @@ def _print_minima(minima: list[FoundMinimum]) -> None:
 
 
 def _minimum_fields(minimum: FoundMinimum) -> dict[str, Any]:
-    return {name: getattr(minimum, name) for name in ("x", "fun", "share", "signature", "count")}
+    return _fields(minimum, "x", "fun", "share", "signature", "count")
 
 
 def _print_estimate(estimate: Estimate, *more: str) -> None:
@@ -1357,33 +1342,29 @@ def _print_estimate(estimate: Estimate, *more: str) -> None:
 
 
 def _estimate_fields(estimate: Estimate) -> dict[str, Any]:
-    names = ("value", "error", "h", "nfev", "method", "noise", "warnings")
-    return {name: getattr(estimate, name) for name in names}
-
-
-def _history_fields(run: Run) -> dict[str, Any]:
-    history = run.history
-    return {name: getattr(history, name) for name in ("t", "x", "fun", "grad_norm", "lr")}
+    return _fields(estimate, "value", "error", "h", "nfev", "method", "noise", "warnings")
 
 
 def _run_fields(function: str, run: Run) -> dict[str, Any]:
     names = ("x", "fun", "jac", "nit", "nfev", "njev", "success", "message", "best_x", "best_fun", "gradient_source")
-    fields = {name: getattr(run, name) for name in names}
     return {
         "function": function,
         "status": run.status.name,
-        **fields,
+        **_fields(run, *names),
         "optimizer": repr(run.optimizer),
         "optimizer_reason": run.optimizer_reason,
         "seed": run.seed,
-        "history": _history_fields(run),
+        "history": _fields(run.history, "t", "x", "fun", "grad_norm", "lr"),
     }
 
 
 def _problem_fields(problem: Problem) -> dict[str, Any]:
     minima = [{"x": minimum.x, "fun": minimum.fun} for minimum in problem.minima]
-    names = ("name", "formula", "source", "bounds", "x0")
-    return {**{name: getattr(problem, name) for name in names}, "minima": minima}
+    return _fields(problem, "name", "formula", "source", "bounds", "x0") | {"minima": minima}
+
+
+def _fields(of: Any, *names: str) -> dict[str, Any]:
+    return {name: getattr(of, name) for name in names}
 
 
 def _plain(value: Any) -> Any:
@@ -1399,8 +1380,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _print_json(fields: Any) -> None:
-    typer.echo(_json(_plain(fields), depth=2))
+def _print_json(fields: Any, picture: Path | None = None) -> None:
+    typer.echo(_json(_plain(fields if picture is None else fields | {"picture": str(picture)}), depth=2))
 
 
 def _json(value: Any, depth: int) -> str:

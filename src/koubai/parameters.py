@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ __all__ = [
     "Parameters",
     "as_pair",
     "as_scalar",
+    "check_flag",
+    "check_whole",
     "flatten",
     "form_of_text",
     "form_text",
@@ -112,6 +115,12 @@ class Layout:
     def size(self) -> int:
         return sum(math.prod(shape) for shape in self.shapes)
 
+    @functools.cached_property
+    def slices(self) -> tuple[slice, ...]:
+        """Where each array lies in the flat vector."""
+        ends = itertools.accumulate(map(math.prod, self.shapes), initial=0)
+        return tuple(slice(*pair) for pair in itertools.pairwise(ends))
+
     def view(self, vector: FloatArray) -> Any:
         """Show ``vector`` in the caller's form, as views of it. Leading axes of ``vector`` are kept."""
         if self.is_vector:
@@ -121,12 +130,13 @@ class Layout:
         lead = vector.shape[:-1]
         if self.names is None:
             return vector.reshape(lead + self.shapes[0])
-        parts, start = [], 0
-        for shape in self.shapes:
-            stop = start + math.prod(shape)
-            parts.append(vector[..., start:stop].reshape(lead + shape))
-            start = stop
-        return self.assembled(parts)
+        pairs = zip(self.slices, self.shapes, strict=True)
+        return self.assembled([vector[..., part].reshape(lead + shape) for part, shape in pairs])
+
+    def only(self, members: Sequence[int]) -> Layout:
+        """Return the layout of a dict of some of the arrays, given by their places."""
+        names = self.names or ("x",)
+        return Layout(tuple(names[i] for i in members), tuple(self.shapes[i] for i in members), False, self.dtype)
 
     def assembled(self, parts: Sequence[Any]) -> Any:
         """Return ``parts``, one for each array, in the caller's form."""
@@ -364,6 +374,20 @@ def _within(label: str, argument: str) -> str:
 def plain(value: Any) -> Any:
     """Return Python's number for one of NumPy, anything else as it is: files and messages have Python's."""
     return value.item() if isinstance(value, np.generic) else value
+
+
+def check_whole(value: Any, least: int, name: str, more: str = "") -> int:
+    """Return a whole number ≥ ``least`` as Python's. Raises InputError for all else; ``more``: what else it may be."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise InputError(f"{name} must be a whole number ≥ {least}{more}, got {value!r}")
+    return int(value)
+
+
+def check_flag(value: Any, name: str) -> bool:
+    """Return True or False as Python's. Raises InputError for all else."""
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
 
 
 def as_scalar(value: Any, what: str = "f(x)") -> np.floating[Any]:

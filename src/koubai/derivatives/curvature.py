@@ -50,7 +50,6 @@ def curvature(
     args: tuple[Any, ...] = (),
     scale: Any = None,
     gradient: Callable[[FloatArray], FloatArray] | None = None,
-    method: str = "auto",
     seed: int = 0,
     most: int = MOST,
 ) -> Curvature:
@@ -60,8 +59,7 @@ def curvature(
 
     scale: the diagonal of P, in the form of x, none of it negative: the preconditioner of a rule x - lr * P g, whose
     largest stable rate follows from λ_max. gradient: a function of a flat x that returns the flat gradient, of which
-    differences are taken instead of products by `koubai.hvp`. method: of hvp, if there is no gradient. seed: of the
-    first direction. most: products at most.
+    differences are taken instead of products by `koubai.hvp`. seed: of the first direction. most: products at most.
     Raises InputError for a scale that isn't one, FunctionError if a product is not finite.
     """
     layout, _ = flatten(x, "x")
@@ -71,7 +69,7 @@ def curvature(
         if not (np.isfinite(diagonal) & (diagonal >= 0)).all():
             raise InputError(f"scale must be finite and ≥ 0 everywhere, got {scale!r}")
         root = np.sqrt(diagonal)
-    product = hessian_product(f, x, args=args, gradient=gradient, method=method)
+    product = hessian_product(f, x, args=args, gradient=gradient)
 
     def scaled(v: FloatArray) -> FloatArray:
         return product(v) if root is None else root * product(root * v)
@@ -85,13 +83,12 @@ def hessian_product(
     *,
     args: tuple[Any, ...] = (),
     gradient: Callable[[FloatArray], FloatArray] | None = None,
-    method: str = "auto",
 ) -> Callable[[FloatArray], FloatArray]:
     """Return the function v → ∇²f(x) v of flat vectors; the arguments are those of `curvature`."""
     layout, start = flatten(x, "x")
     if gradient is not None:
         return _differences(gradient, start)
-    exact = hvp(f, method=method)
+    exact = hvp(f)
 
     def product(v: FloatArray) -> FloatArray:
         along = layout.view(v.astype(start.dtype))

@@ -6,6 +6,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Never, TypeAlias
@@ -556,12 +557,9 @@ class _Sampler:
         self.nfev = 0
         self.eps = EPS
         self.takes_arrays = elementwise
-        self._is_vector = layout.names is None and len(layout.shapes[0]) == 1
         self.flat = True  # whether f was the same at every point so far
-        self.size, self.near = (
-            np.maximum(np.abs(x), 1.0),
-            np.abs(x),
-        )  # the scales of x: of the ladder, and if that fails
+        self.near = np.abs(x)
+        self.size = np.maximum(self.near, 1.0)  # the scale of x for the ladder; near: if that fails
         self._at_x: Array | None = None
         self._first: float | None = None
 
@@ -626,10 +624,7 @@ class _Sampler:
                 return single, None
 
         single, values = called(ask)
-        if values is None:
-            self.takes_arrays = False
-            return None
-        if values.shape != flat.shape or values.dtype.kind not in "fiu":
+        if values is None or values.shape != flat.shape or values.dtype.kind not in "fiu":
             self.takes_arrays = False
             return None
         self.eps = max(self.eps, _rounding_of(values.dtype))
@@ -663,7 +658,7 @@ class _Sampler:
 
     def _show(self, vector: Array) -> Any:
         """Return a vector made for this call in the caller's form, in arrays of their own as the caller's may be."""
-        return vector if self._is_vector else self.layout.copy(vector)
+        return vector if self.layout.is_vector else self.layout.copy(vector)
 
     def _keep_eps(self, value: np.floating[Any]) -> float:
         if value.itemsize < 8:
@@ -898,12 +893,8 @@ def _complex_gradient(f: Callable[[Any], Any], layout: Layout) -> Callable[[Any]
     def gradient(x: Any) -> Array:
         flat = layout.match(x, "x").astype(np.float64)
         sampler = _Sampler(f, layout, flat, elementwise=False)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", np.exceptions.ComplexWarning)
-            try:
-                return sampler.complex_step(flat, np.full(flat.size, 1e-200))
-            except (TypeError, np.exceptions.ComplexWarning) as problem:
-                raise _not_complex(problem) from problem
+        with _complex_numbers():
+            return sampler.complex_step(flat, np.full(flat.size, 1e-200))
 
     return gradient
 
@@ -1001,11 +992,17 @@ _NOT_ANALYTIC = (
 )
 
 
-def _not_complex(problem: Exception) -> FunctionError:
-    return FunctionError(
-        f"f can't be evaluated at a complex x ({problem}); use NumPy's functions instead of math's, "
-        "or method='adaptive'"
-    )
+@contextmanager
+def _complex_numbers() -> Iterator[None]:
+    """A context in which f is given complex numbers. Raises FunctionError if it does not take them as such."""
+    with warnings.catch_warnings(action="error", category=np.exceptions.ComplexWarning):
+        try:
+            yield
+        except (TypeError, np.exceptions.ComplexWarning) as problem:
+            raise FunctionError(
+                f"f can't be evaluated at a complex x ({problem}); use NumPy's functions instead of math's, "
+                "or method='adaptive'"
+            ) from problem
 
 
 def _imaginary(value: Any) -> float:
@@ -1025,12 +1022,8 @@ def _complex(sampler: _Sampler, h: float | None) -> _Found:
     # no difference is taken, so h may be as small as the product h f' can be without underflow
     step = np.full(x.size, 1e-200 if h is None else float(h))
     near = np.where(x == 0, 1e-9, 1e-9 * np.abs(x))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", np.exceptions.ComplexWarning)
-            value, above, below = (sampler.complex_step(at, step) for at in (x, x + near, x - near))
-    except (TypeError, np.exceptions.ComplexWarning) as problem:
-        raise _not_complex(problem) from problem
+    with _complex_numbers():
+        value, above, below = (sampler.complex_step(at, step) for at in (x, x + near, x - near))
     scatter = np.abs(above - 2 * value + below)
     error = 4 * EPS * np.abs(value) + np.where(np.isfinite(scatter), scatter, 0.0)
     apart = np.abs(value - check.value)
@@ -1051,12 +1044,8 @@ def _complex_second(sampler: _Sampler, h: float | None) -> _Found:
     f = sampler.f
     slopes = _Sampler(lambda s: _imaginary(f(complex(s, step))) / step, sampler.layout, sampler.x, elementwise=True)
     slopes.takes_arrays = False
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", np.exceptions.ComplexWarning)
-        try:
-            found = _adaptive(slopes)
-        except (TypeError, np.exceptions.ComplexWarning) as problem:
-            raise _not_complex(problem) from problem
+    with _complex_numbers():
+        found = _adaptive(slopes)
     sampler.nfev += slopes.nfev
     apart = np.abs(found.value - check.value)
     checked = np.isfinite(check.value) & np.isfinite(check.error)

@@ -66,11 +66,11 @@ class Searches:
             raise NotLowerable(str(error)) from error
 
     def worker(
-        self, starts: FloatArray, results: Any, gtol: float | None, max_steps: int, most: int
+        self, starts: FloatArray, results: Any, gtol: float | None, max_steps: int
     ) -> Callable[[int, int], None]:
         """Return what descends from the starts first … last - 1, for one thread.
 
-        results: the arrays x, f, norm, steps, codes and evaluations, 64 bits each. most: evaluations of each start.
+        results: the arrays x, f, norm, steps, codes and evaluations, 64 bits each.
         """
         kind, n = self.kind, self.layout.size
         arrays = self._memory(n, kind)
@@ -82,8 +82,7 @@ class Searches:
         arrays |= dict(zip(("x", "fun", "norm", "steps", "codes", "tried"), results, strict=True))
         arrays["starts"] = starts
         task[searches.MOST_STEPS] = max_steps
-        # a search along a line may take as many as 36 more once it has begun
-        task[searches.MOST_TRIED] = most if most >= ANY_NUMBER else max(0, most - 36)
+        task[searches.MOST_TRIED] = ANY_NUMBER
         task[searches.IS_SHARE] = gtol is None
         block = Block([arrays[name] for name in self.names])
         held: Any = self.code

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from koubai.errors import InputError
+from koubai.parameters import check_whole
 
 __all__ = [
     "CHUNK",
@@ -21,7 +22,6 @@ __all__ = [
     "array_of_samples",
     "batches",
     "check_finite",
-    "check_whole",
     "chunks",
     "sample_arrays",
 ]
@@ -163,19 +163,17 @@ def batches(X: Any, y: Any = None, size: int = 32, seed: int | None = 0) -> Batc
     >>> [rows.tolist() for (rows,) in data.epoch(0)]
     [[0, 1], [2, 3], [4]]
     """
-    check_whole(size, 1, "size")
-    if seed is not None:
-        check_whole(seed, 0, "seed", " or None")
-    seed = None if seed is None else int(seed)
+    size = check_whole(size, 1, "size")
+    seed = None if seed is None else check_whole(seed, 0, "seed", " or None")
     if callable(X):
         if y is not None:
             raise InputError("if X is a function of the epoch, it gives the labels too, in (X, y) chunks; leave y out")
-        return Stream(X, int(size), seed)
+        return Stream(X, size, seed)
     if isinstance(X, Iterator):
         raise InputError(
             f"X is a {type(X).__name__}, which can be read only once: give a function of the epoch that makes one"
         )
-    return Batches(sample_arrays((X,) if y is None else (X, y)), int(size), seed)
+    return Batches(sample_arrays((X,) if y is None else (X, y)), size, seed)
 
 
 @dataclass(frozen=True)
@@ -339,9 +337,3 @@ def check_finite(X: Array, name: str, dtype: npt.DTypeLike = np.float64) -> None
             if np.isfinite(number):
                 raise InputError(f"{name}[{shown}] = {number} is too large for {np.dtype(dtype)}: scale the data")
             raise InputError(f"{name} must be finite, but {name}[{shown}] = {number}; leave such samples out")
-
-
-def check_whole(value: Any, least: int, name: str, more: str = "") -> None:
-    """Raise InputError unless ``value`` is a whole number ≥ ``least``; ``more``: what else it may be."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise InputError(f"{name} must be a whole number ≥ {least}{more}, got {value!r}")

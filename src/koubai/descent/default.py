@@ -14,6 +14,8 @@ put in their place leave the way open. 100 parameters are where 100 forward pass
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
@@ -25,7 +27,7 @@ from koubai.descent.stopping import Point
 from koubai.errors import GradientError, InputError, TraceError
 from koubai.graph.tracer import seldom_collected
 
-__all__ = ["AUTO", "choose", "found_for_descent", "found_for_training", "named"]
+__all__ = ["AUTO", "choose", "found_for_descent", "found_for_training", "named", "remade", "with_rate"]
 
 AUTO = "auto"
 
@@ -58,38 +60,30 @@ def named(optimizer: Any, lr: Rate | None, stochastic: bool) -> tuple[Optimizer 
     return (Adam(), "there are mini-batches") if stochastic else (None, "")
 
 
-def found_for_descent(optimizer: Optimizer, why: str, *args: Any, **options: Any) -> tuple[Optimizer, str]:
+def found_for_descent(optimizer: Optimizer, why: str, f: Any, x0: Any, **options: Any) -> tuple[Optimizer, str]:
     """Return the optimizer, and why it is the one, with the rate that is found if its lr is "auto".
 
-    args, options: as `koubai.search.learning_rate.for_descent` takes them.
+    f, x0, options: as `koubai.search.learning_rate.for_descent` takes them.
     """
-    if optimizer.lr != AUTO_RATE:
-        return optimizer, why
-    from koubai.search.learning_rate import NoRateError, for_descent
-
-    try:
-        found = for_descent(args[0], args[1], optimizer, **options)
-    except NoRateError as problem:  # the descent itself shows that x0 is a minimum, say
-        return _with_own_rate(optimizer, why, problem)
-    return found.optimizer, f"{why}; {found}"
+    return _found(optimizer, why, lambda search: search.for_descent(f, x0, optimizer, **options))
 
 
-def found_for_training(optimizer: Optimizer, why: str, *args: Any) -> tuple[Optimizer, str]:
+def found_for_training(optimizer: Optimizer, why: str, model: Any, source: Any, *more: Any) -> tuple[Optimizer, str]:
     """Return the optimizer, and why it is the one, with the rate that is found if its lr is "auto"."""
+    return _found(optimizer, why, lambda search: search.for_training(model, source, optimizer, *more))
+
+
+def _found(optimizer: Optimizer, why: str, find: Callable[[Any], Any]) -> tuple[Optimizer, str]:
     if optimizer.lr != AUTO_RATE:
         return optimizer, why
-    from koubai.search.learning_rate import NoRateError, for_training
+    from koubai.search import learning_rate
 
     try:
-        found = for_training(args[0], args[1], optimizer, *args[2:])
-    except NoRateError as problem:
-        return _with_own_rate(optimizer, why, problem)
+        found = find(learning_rate)
+    except learning_rate.NoRateError as problem:  # the descent itself shows that x0 is a minimum, say
+        own = remade(optimizer, None)
+        return own, f"{why}; its own lr {own.lr}, since none was found: {problem}"
     return found.optimizer, f"{why}; {found}"
-
-
-def _with_own_rate(optimizer: Optimizer, why: str, problem: Exception) -> tuple[Optimizer, str]:
-    own = type(optimizer)(semantics=optimizer.semantics, **optimizer.hyperparameters)
-    return own, f"{why}; its own lr {own.lr}, since none was found: {problem}"
 
 
 def choose(objective: Objective, point: Point) -> tuple[Optimizer, str]:
@@ -125,3 +119,15 @@ def _by_squares(objective: Objective, point: Point, path: Path | None) -> tuple[
     except (InputError, GradientError) as error:
         return LBFGS, str(error)
     return LevenbergMarquardt, f"f is a sum of {m} squares in {n} parameter{'s' * (n != 1)}"
+
+
+def with_rate(optimizer: Optimizer, lr: Rate) -> Optimizer:
+    """Return a copy of an optimizer with another rate."""
+    twin = copy.copy(optimizer)
+    twin.lr = lr
+    return twin
+
+
+def remade(optimizer: Optimizer, lr: Rate | None, **changes: Any) -> Optimizer:
+    """Return a new optimizer of the same kind with this rate, None for its own, and these hyperparameters changed."""
+    return type(optimizer)(lr, semantics=optimizer.semantics, **{**optimizer.hyperparameters, **changes})

@@ -65,6 +65,7 @@ __all__ = [
     "restore_optimizer",
     "schedule_schema",
     "schema_of",
+    "shown",
     "stated",
     "version",
     "write_archive",
@@ -299,9 +300,9 @@ def read_archive(path: Path, kind: str, check: Check) -> Archive:
             raise InputError("its header is no list of fields")
         found, found_kind, writer = (header.pop(name, None) for name in ("format", "kind", "koubai"))
         if found_kind != kind:
-            raise InputError(f"it is a {_plain(found_kind) if isinstance(found_kind, str) else _shown(found_kind)}")
+            raise InputError(f"it is a {_plain(found_kind) if isinstance(found_kind, str) else shown(found_kind)}")
         if found != FORMAT:
-            raise InputError(f"it has format {_shown(found)}, written by koubai {_shown(writer)}; here it is {FORMAT}")
+            raise InputError(f"it has format {shown(found)}, written by koubai {shown(writer)}; here it is {FORMAT}")
         return Archive(os.fspath(path), kind, a_text(writer, "koubai"), check(header, ""), arrays)
 
 
@@ -319,13 +320,13 @@ def _arrays(file: BinaryIO) -> dict[str, Any]:
         entries = archive.infolist()
         for entry in entries:
             if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
-                raise InputError(f"its part {_shown(entry.filename)} is compressed, which koubai's are not")
+                raise InputError(f"its part {shown(entry.filename)} is compressed, which koubai's are not")
         if sum(entry.file_size for entry in entries) > size:
             raise InputError("its parts are larger than the whole")
         for entry in entries:
             name, dot, ending = entry.filename.rpartition(".")
             if ending != "npy" or not dot or name in arrays:
-                raise InputError(f"its part {_shown(entry.filename)} is no array, or there twice")
+                raise InputError(f"its part {shown(entry.filename)} is no array, or there twice")
             with archive.open(entry) as part:
                 arrays[name] = _array(part, entry.file_size, name)
     return arrays
@@ -333,7 +334,7 @@ def _arrays(file: BinaryIO) -> dict[str, Any]:
 
 def _array(part: Any, size: int, name: str) -> Any:
     """Return the array in a part of this many bytes; text as Python's."""
-    wrong = InputError(f"its part {_shown(name)} is no array of numbers")
+    wrong = InputError(f"its part {shown(name)} is no array of numbers")
     if part.read(8) != b"\x93NUMPY\x01\x00":
         raise wrong
     length = int.from_bytes(part.read(2), "little")
@@ -344,7 +345,7 @@ def _array(part: Any, size: int, name: str) -> Any:
     shape = tuple(int(n) for n in match[3].decode().replace(",", " ").split())
     count = size - 10 - length
     if math.prod(shape) * dtype.itemsize != count:
-        raise InputError(f"its part {_shown(name)} has {count} bytes, which are no {shape} of {dtype}")
+        raise InputError(f"its part {shown(name)} has {count} bytes, which are no {shape} of {dtype}")
     if dtype.kind == "U" and shape == ():
         order = "be" if dtype.byteorder == ">" else "le"
         return part.read().decode(f"utf-32-{order}", "surrogatepass").rstrip("\0")
@@ -364,13 +365,14 @@ def _array(part: Any, size: int, name: str) -> Any:
 # -- what a field of a header may be ----------------------------------------------------------------------------------
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a value as messages show it, cut if it is long."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def _refuse(name: str, what: str, value: Any) -> Never:
-    raise InputError(f"{name or 'the header'} must be {what}, got {_shown(value)}")
+    raise InputError(f"{name or 'the header'} must be {what}, got {shown(value)}")
 
 
 _C = TypeVar("_C", bound=Check)
@@ -630,7 +632,7 @@ def _restore_schedule(saved: Any, name: str) -> Any:
     if type(saved) is not dict:
         return saved if type(saved) is str else (a_whole() if type(saved) is int else a_number())(saved, name)
     if saved.get("schedule") not in _SCHEDULES:
-        raise InputError(f"{name} must be one of the schedules {', '.join(_SCHEDULES)}, got {_shown(saved)}")
+        raise InputError(f"{name} must be one of the schedules {', '.join(_SCHEDULES)}, got {shown(saved)}")
     kind = _SCHEDULES[saved["schedule"]]
     known = {field.name: lambda value, name: value for field in dataclasses.fields(kind)}
     given = a_record({"schedule": a_text, **known})(saved, name)

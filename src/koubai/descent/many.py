@@ -14,8 +14,8 @@ import numpy as np
 
 from koubai.derivatives.gradient import Differentiated
 from koubai.derivatives.nonfinite import GRADIENT
-from koubai.descent.batch_searches import ANY_NUMBER, Searches
-from koubai.descent.default import AUTO
+from koubai.descent.batch_searches import Searches
+from koubai.descent.default import AUTO, remade
 from koubai.descent.loop import minimize
 from koubai.descent.objective import Bounds
 from koubai.descent.optimizers import LBFGS, Optimizer, resolve
@@ -30,7 +30,7 @@ from koubai.execute.elements import NotLowerable
 from koubai.graph.formula import traced
 from koubai.graph.graph import Graph
 from koubai.graph.reverse import Careful
-from koubai.parameters import FloatArray, Layout, as_scalar, real_array
+from koubai.parameters import FloatArray, Layout, as_scalar, check_whole, real_array
 
 __all__ = ["PIECE", "Batch", "Many", "Results", "minimize_many", "read_starts", "read_threads", "share_out"]
 
@@ -173,13 +173,12 @@ def minimize_many(
     True
     """
     points = read_starts(starts)
-    if isinstance(max_steps, bool) or not isinstance(max_steps, int | np.integer) or max_steps < 0:
-        raise InputError(f"max_steps must be a whole number ≥ 0, got {max_steps!r}")
+    max_steps = check_whole(max_steps, 0, "max_steps")
     if max_steps > MOST:
         raise InputError(f"max_steps must be at most {MOST}, got {max_steps}")
     threads = read_threads(threads)
     rates = None if lr is None else _rates(lr, len(points))
-    batch = Batch(f, optimizer, points, bounds, int(max_steps), gtol, executor, rates)
+    batch = Batch(f, optimizer, points, bounds, max_steps, gtol, executor, rates)
     return batch.run(points, rates, threads)
 
 
@@ -198,11 +197,7 @@ def read_starts(starts: Any) -> FloatArray:
 
 def read_threads(threads: Any) -> int:
     """Return how many threads to take: one per processor for None. Raises InputError."""
-    if threads is None:
-        return library.processors()
-    if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 1:
-        raise InputError(f"threads must be a whole number ≥ 1 or None, got {threads!r}")
-    return int(threads)
+    return library.processors() if threads is None else check_whole(threads, 1, "threads", " or None")
 
 
 def _rates(lr: Any, count: int) -> FloatArray:
@@ -299,23 +294,22 @@ def _whole_blocks(count: int) -> int:
 class Batch:
     """Descents of one function by one optimizer from any number of starts, compiled once.
 
-    points: starts, of which one is enough to tell the form of x. most: evaluations of each start. near: a size of the
-    gradient at which a descent is at rest once it stays as small, for a gtol and no search: ``steps`` then tells after
-    how many steps, and ``nfev`` holds instead the number of the `known` point there, `batched.ELSEWHERE` or
-    `batched.AWAY`.
+    points: starts, of which one is enough to tell the form of x. near: a size of the gradient at which a descent is at
+    rest once it stays as small, for a gtol and no search: ``steps`` then tells after how many steps, and ``nfev`` holds
+    instead the number of the `known` point there, `batched.ELSEWHERE` or `batched.AWAY`.
     """
 
     def __init__(
         self, f: Callable[[Any], Any], optimizer: Optimizer | str, points: FloatArray, bounds: Any, max_steps: int,
         gtol: float | None, executor: Executor | None = None, rates: FloatArray | None = None,
-        most: int = ANY_NUMBER, near: float | None = None,
+        near: float | None = None,
     ) -> None:  # fmt: skip
         if gtol is not None and (isinstance(gtol, bool) or not 0 <= gtol < math.inf):
             raise InputError(f"gtol must be a finite number ≥ 0, got {gtol!r}")
         if isinstance(optimizer, str) and optimizer.lower() == AUTO:
             optimizer = LBFGS()
         self.f, self.optimizer = f, resolve(optimizer)
-        self.max_steps, self.gtol, self.given_bounds, self.pool, self.most = max_steps, gtol, bounds, executor, most
+        self.max_steps, self.gtol, self.given_bounds, self.pool = max_steps, gtol, bounds, executor
         self.near = near
         self.known: FloatArray | None = None  # points, as the lanes read them
         self.shape = points.shape[1:]
@@ -418,7 +412,7 @@ class Batch:
         return result.many("native", reason)
 
     def _searcher(self, code: Searches, flat: FloatArray, result: Results) -> Callable[[int, int], None]:
-        return code.worker(flat, result.memory, self.gtol, self.max_steps, self.most)
+        return code.worker(flat, result.memory, self.gtol, self.max_steps)
 
     def worker(self, flat: FloatArray, result: Results) -> Callable[[int, int], None]:
         """Return what descends from rows of ``flat``, for one thread."""
@@ -485,11 +479,7 @@ class Batch:
     ) -> None:  # fmt: skip
         tasks = []
         for i in rows:
-            optimizer = self.optimizer
-            if rates is not None:
-                optimizer = type(optimizer)(
-                    float(rates[i]), semantics=optimizer.semantics, **optimizer.hyperparameters
-                )  # fmt: skip
+            optimizer = self.optimizer if rates is None else remade(self.optimizer, float(rates[i]))
             gtol = self.gtol
             if gtol is None and "evaluate" not in optimizer.rule.uses:
                 gtol = 0.0

@@ -24,7 +24,7 @@ from koubai.descent.rules import CHOICES, INTERVALS, RULES, Rule
 from koubai.descent.schedules import Memory, Schedule
 from koubai.errors import CompileWarning, FunctionError, InputError, TraceError, UnknownNameError, warn
 from koubai.execute.choose import choose_fused
-from koubai.parameters import FloatArray, Layout, Parameters, flatten, is_structure, members, real_array
+from koubai.parameters import FloatArray, Layout, Parameters, check_flag, flatten, is_structure, members, real_array
 from koubai.synonyms import no_attribute
 
 if TYPE_CHECKING:
@@ -534,8 +534,6 @@ class Optimizer:
 
     def _planned(self, layout: Layout | None, size: int) -> list[_Group]:
         each = self._variants(layout)
-        shapes = [(size,)] if layout is None else layout.shapes
-        names = ("x",) if layout is None or layout.names is None else layout.names
         runs: list[tuple[Any, list[int]]] = []
         for i, variant in enumerate(each):
             known = next((members for one, members in runs if one is variant), None)
@@ -545,17 +543,13 @@ class Optimizer:
                 known.append(i)
             else:
                 runs.append((variant, [i]))
-        ends = [0]
-        for shape in shapes:
-            ends.append(ends[-1] + math.prod(shape))
+        slices = (slice(0, size),) if layout is None else layout.slices
         return [
             _Group(
                 variant[0],
                 variant[1],
-                _joined([slice(ends[i], ends[i + 1]) for i in members]),
-                None
-                if layout is None
-                else Layout(tuple(names[i] for i in members), tuple(shapes[i] for i in members), False, layout.dtype),
+                _joined([slices[i] for i in members]),
+                None if layout is None else layout.only(members),
             )
             for variant, members in runs
         ]
@@ -689,9 +683,7 @@ class Optimizer:
         SGD has none and serves any), or the rule needs more than this.
         """
         if check_finite is not True and check_finite is not False:
-            if not isinstance(check_finite, np.bool_):
-                raise InputError(f"check_finite must be True or False, got {check_finite!r}")
-            check_finite = bool(check_finite)
+            check_finite = check_flag(check_finite, "check_finite")
         if self._fused is not None and self._fused_update(params, grads, fun, check_finite):
             return
         if self._evaluates:
@@ -829,9 +821,7 @@ class Optimizer:
         parts, each = [part.ravel() for part in _parts(x, layout)], list(self._each or self._apart(layout))
         with np.errstate(all="ignore"):
             if self._clips:
-                shapes = tuple(layout.shapes[i] for i in active)
-                names = tuple(_name(layout, i) for i in active)
-                clipped = self._clipped(np.concatenate(gs), Layout(names, shapes, False, layout.dtype))
+                clipped = self._clipped(np.concatenate(gs), layout.only(active))
                 gs = np.split(clipped, np.cumsum([g.size for g in gs])[:-1])
             for i, g in zip(active, gs, strict=True):
                 optimizer, own = variants[i]
@@ -1057,12 +1047,7 @@ def _parts(vector: FloatArray, layout: Layout | None) -> list[FloatArray]:
     """Return the arrays in the flat ``vector``, as views of it in their own shapes."""
     if layout is None:
         return [vector]
-    parts, start = [], 0
-    for shape in layout.shapes:
-        stop = start + math.prod(shape)
-        parts.append(vector[start:stop].reshape(shape))
-        start = stop
-    return parts
+    return [vector[part].reshape(shape) for part, shape in zip(layout.slices, layout.shapes, strict=True)]
 
 
 def _gathered(layout: Layout, values: Any, argument: str) -> FloatArray:
@@ -1207,9 +1192,7 @@ def _checked(rule: str, name: str, value: Any, owner: str, like: Any = 0.0) -> A
     if value is None and like is None:
         return None
     if isinstance(like, bool):
-        if not isinstance(value, bool | np.bool_):
-            raise InputError(f"{owner}: {name} must be True or False, got {value!r}")
-        return bool(value)
+        return check_flag(value, f"{owner}: {name}")
     if isinstance(like, str):
         words = CHOICES[f"{rule}.{name}"]
         if value not in words:

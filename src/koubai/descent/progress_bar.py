@@ -5,26 +5,33 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from koubai.descent.batch_iterator import BatchIterator
 from koubai.descent.stopping import Point
 
-__all__ = ["epochs_bar", "steps_bar"]
+__all__ = ["counting_bar", "epochs_bar", "steps_bar"]
 
 
 @contextmanager
-def steps_bar(max_steps: int) -> Iterator[Callable[[Point], None]]:
-    """Give a function that reports a point to a Rich progress bar on stderr."""
+def counting_bar(total: int) -> Iterator[Callable[..., None]]:
+    """Give a function of completed= and at=, a text, that shows them in a Rich progress bar on stderr."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[at]}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=max_steps, at="")
+        yield partial(bar.update, bar.add_task("", total=total, at=""))
+
+
+@contextmanager
+def steps_bar(max_steps: int) -> Iterator[Callable[[Point], None]]:
+    """Give a function that reports a point to a Rich progress bar on stderr."""
+    with counting_bar(max_steps) as show:
 
         def report(point: Point) -> None:
             if point.t % 16 == 0:
-                bar.update(task, completed=point.t, at=f"f {point.fun:.6g}  |g| {point.grad_norm:.3g}")
+                show(completed=point.t, at=f"f {point.fun:.6g}  |g| {point.grad_norm:.3g}")
 
         yield report
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from koubai.errors import InputError
+from koubai.parameters import plain
 from koubai.synonyms import no_attribute
 
 if TYPE_CHECKING:
@@ -67,10 +68,8 @@ class Schedule:
     def _check(self, **wanted: str) -> None:
         """Raise InputError unless each named field is what its word says; make NumPy's numbers Python's."""
         for name, what in wanted.items():
-            value = getattr(self, name)
-            if isinstance(value, np.generic):
-                value = value.item()
-                object.__setattr__(self, name, value)
+            value = plain(getattr(self, name))
+            object.__setattr__(self, name, value)
             number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
             fits = {
                 "a positive number": number and value > 0,

@@ -757,8 +757,6 @@ def lbfgs_many(
                 break
             counts[T_BEGIN] = counts[T]
             counts[T_END] = task[MOST_STEPS]
-            if task[MOST_TRIED] < 1000000000:
-                counts[T_END] = counts[T] + 1
             counts[ROWS] = 0
             why = yield from lbfgs(
                 xs, gs, trials, before, direction, best, numbers, counts, rates, row_fun, row_norm, row_x, s, y, ends,

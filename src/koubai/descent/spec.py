@@ -39,6 +39,7 @@ from koubai.descent.files import (
     restore_optimizer,
     schedule_schema,
     schema_of,
+    shown,
     stated,
 )
 from koubai.descent.optimizers import Optimizer, resolve
@@ -51,8 +52,6 @@ __all__ = [
     "FORMAT",
     "NOT_FINITE",
     "Specification",
-    "a_finite_point",
-    "finite_or_not",
     "json_number",
     "read",
     "read_file",
@@ -93,12 +92,7 @@ class Specification:
     fields: dict[str, Any]
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:59]}…"
-
-
-def finite_or_not(check: Check) -> Check:
+def _finite_or_not(check: Check) -> Check:
     """Accept the strings that stand for numbers that are not finite, too."""
 
     @stated({"anyOf": [{"enum": [*NOT_FINITE]}, schema_of(check)]})
@@ -136,10 +130,10 @@ _DEFINITIONS: dict[str, Any] = {
 
 
 @stated({"$ref": "#/$defs/point"})
-def a_finite_point(value: Any, name: str) -> Any:
+def _a_finite_point(value: Any, name: str) -> Any:
     """A number, an array as lists of numbers, or an object of these; at most 10,000 numbers."""
     if type(value) is dict:
-        return {a_text(key, name): a_finite_point(part, f"{name}.{key[:40]}") for key, part in value.items()}
+        return {a_text(key, name): _a_finite_point(part, f"{name}.{key[:40]}") for key, part in value.items()}
     if type(value) is not list:
         return float(_COORDINATE(value, name))
     flat: list[Any] = []
@@ -176,7 +170,7 @@ _FUNCTION: dict[str, Check] = {"problem": _a_problem, "expression": a_text}
 def _a_function(value: Any, name: str) -> dict[str, str]:
     given: dict[str, str] = a_record({}, may=dict.fromkeys((*_FUNCTION, "name"), a_text))(value, name)
     if len(given) != 1:
-        raise InputError(f'{name} must be {{"problem": NAME}} or {{"expression": TEXT}}, got {_shown(value)}')
+        raise InputError(f'{name} must be {{"problem": NAME}} or {{"expression": TEXT}}, got {shown(value)}')
     if "name" in given:
         raise InputError(f"{name} {given['name']!r} is only named in the specification: give the function to minimize")
     return {kind: _FUNCTION[kind](text, f"{name}.{kind}") for kind, text in given.items()}
@@ -196,7 +190,7 @@ def _parsed(text: str) -> Callable[[Any], Any]:
     return parse(text)
 
 
-@finite_or_not
+@_finite_or_not
 @stated({"$ref": "#/$defs/setting"})
 def _a_value(value: Any, name: str) -> Any:
     """A setting of an optimizer: a number, a word, true, false, nothing, or groups of these."""
@@ -239,7 +233,7 @@ def read_optimizer(value: Any, name: str = "optimizer") -> Optimizer | str:
 _OPTIONS: dict[str, Check] = {
     "max_steps": a_whole(),
     **dict.fromkeys(("gtol", "ftol", "xtol"), optional(a_number(0))),
-    "target": optional(finite_or_not(a_number(finite=False))),
+    "target": optional(_finite_or_not(a_number(finite=False))),
     "bounds": optional(a_list(a_row(optional(a_number()), optional(a_number())))),
     "grad": one_of("auto", "backprop", *METHODS),
     "record": one_of("auto", "all", "off"),
@@ -248,7 +242,7 @@ _OPTIONS: dict[str, Check] = {
 _SPECIFICATION = a_record(
     {"koubai": one_of(FORMAT), "function": _a_function},
     may={
-        "x0": a_finite_point,
+        "x0": _a_finite_point,
         "optimizer": _an_optimizer,
         "options": a_record({}, may=_OPTIONS),
         "seed": optional(a_whole(-(2**255), 2**255)),
@@ -284,7 +278,7 @@ def read(given: Mapping[str, Any]) -> Specification:
         raise InputError(f"a specification must be a JSON object, got {type(given).__name__}")
     version = given.get("koubai")
     if type(version) is not int or version != FORMAT:
-        raise InputError(f'"koubai" must be {FORMAT}, the version of the specification, got {_shown(version)}')
+        raise InputError(f'"koubai" must be {FORMAT}, the version of the specification, got {shown(version)}')
     fields = _SPECIFICATION(dict(given), "")
     f = read_function(fields["function"])
     x0 = fields.get("x0")

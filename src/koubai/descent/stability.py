@@ -11,13 +11,13 @@ step in the end. M is measured by one update of each unit vector, so that no rul
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from koubai.descent.default import remade, with_rate
 from koubai.descent.optimizers import Optimizer
 from koubai.errors import InputError, quiet
 from koubai.parameters import FloatArray
@@ -30,7 +30,6 @@ __all__ = [
     "preconditioner",
     "predicted_rate",
     "recurrence",
-    "spectral_radius",
     "stability_bound",
 ]
 
@@ -93,10 +92,7 @@ def _settled(optimizer: Optimizer) -> Optimizer:
         for name, value in optimizer.rule.defaults.items()
         if name.startswith("eps") and isinstance(value, float)
     }
-    if not none:
-        return optimizer
-    hyper = dict(optimizer.hyperparameters) | none
-    return type(optimizer)(1.0, semantics=optimizer.semantics, **hyper)
+    return remade(optimizer, 1.0, **none) if none else optimizer
 
 
 def divisors(optimizer: Optimizer, n: int) -> tuple[Any, ...] | None:
@@ -143,7 +139,7 @@ def preconditioner(optimizer: Optimizer, state: Sequence[Any], t: int) -> FloatA
         return np.asarray(step / alone, np.float64)
 
 
-def spectral_radius(matrices: FloatArray) -> FloatArray:
+def _spectral_radius(matrices: FloatArray) -> FloatArray:
     """Return the largest |eigenvalue| of each matrix; inf where it isn't finite."""
     finite = np.isfinite(matrices).all(axis=(1, 2))
     found = np.full(len(matrices), np.inf)
@@ -195,22 +191,13 @@ def stability_bound(optimizer: Optimizer, curvature: float) -> float | None:
     if not 0 < curvature < math.inf:
         raise InputError(f"curvature must be positive and finite, got {curvature!r}: only a valley bounds the rate")
     if isinstance(optimizer.lr, str):  # "auto": to be found
-        optimizer = copy.copy(optimizer)
-        optimizer.lr = 1.0
+        optimizer = with_rate(optimizer, 1.0)
     # Without decoupled decay lr and the curvature count as their product alone.
-    decoupled = optimizer.hyperparameters.get("weight_decay") and optimizer.hyperparameters.get(
-        "decoupled_weight_decay"
-    )
-    coupled = 0.0 if decoupled else float(optimizer.hyperparameters.get("weight_decay") or 0.0)
-    if decoupled:
+    decay = float(optimizer.hyperparameters.get("weight_decay") or 0.0)
+    if decay and optimizer.hyperparameters.get("decoupled_weight_decay"):
         return _bound(optimizer, optimizer.settings, curvature)
-    plain = _bound(_undecayed(optimizer) if coupled else optimizer, optimizer.settings, 1.0)
-    return None if plain is None else plain / (curvature + coupled)
-
-
-def _undecayed(optimizer: Optimizer) -> Optimizer:
-    hyper = dict(optimizer.hyperparameters) | {"weight_decay": 0.0}
-    return type(optimizer)(1.0, semantics=optimizer.semantics, **hyper)
+    plain = _bound(remade(optimizer, 1.0, weight_decay=0.0) if decay else optimizer, optimizer.settings, 1.0)
+    return None if plain is None else plain / (curvature + decay)
 
 
 def _bound(optimizer: Optimizer, settings: str, curvature: float) -> float | None:
@@ -228,7 +215,7 @@ def _searched(optimizer: Optimizer, curvature: float) -> float | None:
         matrices = recurrence(optimizer, np.full(GRID, curvature), rates)
         if matrices is None:
             return None
-        beyond = np.flatnonzero(spectral_radius(matrices) > 1 + 1e-11)
+        beyond = np.flatnonzero(_spectral_radius(matrices) > 1 + 1e-11)
         if not beyond.size:
             return math.inf
         first = int(beyond[0])
@@ -283,4 +270,4 @@ def predicted_rate(optimizer: Optimizer, mu: float, L: float, lr: float | None =
     between = np.geomspace(mu, L, SPECTRUM) if mu > 0 else np.linspace(mu, L, SPECTRUM)
     between[0], between[-1] = mu, L
     matrices = recurrence(optimizer, between, optimizer.lr_at(0) if lr is None else float(lr))
-    return None if matrices is None else float(spectral_radius(matrices).max() ** 2)
+    return None if matrices is None else float(_spectral_radius(matrices).max() ** 2)

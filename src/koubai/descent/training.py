@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 import time
@@ -18,7 +17,7 @@ import numpy as np
 from koubai.descent.batch_iterator import BatchIterator, CountedGraphs
 from koubai.descent.batches import GatheredEpoch
 from koubai.descent.checkpoint import Checkpoint, load_points, read
-from koubai.descent.default import found_for_training
+from koubai.descent.default import found_for_training, with_rate
 from koubai.descent.descent import Descent
 from koubai.descent.files import describe_optimizer, restore_optimizer, version
 from koubai.descent.objective import norm
@@ -33,7 +32,7 @@ from koubai.errors import FunctionError, InputError
 from koubai.execute.arrays import quiet_context
 from koubai.execute.chain import Consecutive
 from koubai.messages import Worded, worded
-from koubai.parameters import FloatArray, plain
+from koubai.parameters import FloatArray, check_whole, plain
 
 __all__ = ["Epoch", "Progress", "Training", "with_rate_before"]
 
@@ -99,11 +98,7 @@ def with_rate_before(optimizer: Optimizer | None, before: Progress | None, resum
     if isinstance(resume, str | os.PathLike):
         saved = restore_optimizer(read(resume, Training.KIND).header["optimizer"])
         lr = saved.lr if isinstance(saved, Optimizer) else None
-    if lr is None:
-        return optimizer
-    twin = copy.copy(optimizer)
-    twin.lr = lr
-    return twin
+    return optimizer if lr is None else with_rate(optimizer, lr)
 
 
 def _largest(g: FloatArray) -> float:
@@ -198,8 +193,7 @@ class Training:
         on_epoch: Callable[[Epoch], Any] | None = None,
     ) -> Training:
         """Check every argument before the first step. source: gives the batches of an epoch, ``source.epoch(k)``."""
-        if isinstance(epochs, bool) or not isinstance(epochs, int | np.integer) or epochs < 0:
-            raise InputError(f"epochs must be a whole number ≥ 0, got {epochs!r}")
+        check_whole(epochs, 0, "epochs")
         if patience is not None and (
             isinstance(patience, bool) or not isinstance(patience, int | np.integer) or patience < 1
         ):

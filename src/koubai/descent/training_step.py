@@ -55,46 +55,20 @@ Differences = Callable[[FloatArray, tuple[Any, ...]], tuple[float, FloatArray, i
 class Model(Protocol):
     """A model that can be trained: a network, or any function of parameters and data."""
 
-    @property
-    def layout(self) -> Layout:
-        """The form in which the flat parameters are shown."""
-
-    @property
-    def start(self) -> FloatArray:
-        """The parameters, flat."""
-
-    @property
-    def model_state(self) -> FloatArray | None:
-        """The model's state besides the parameters (running statistics), which a step passes on to the next, flat."""
-
-    @property
-    def counts(self) -> int:
-        """The number of counts that `loss` returns besides: the samples classified rightly, if it classifies."""
-
-    @property
-    def layers(self) -> Sequence[tuple[str, int, int]]:
-        """(name, start, stop) of each part of the flat parameters that is recorded by itself."""
-
-    @property
-    def name(self) -> str:
-        """The name in messages."""
-
-    @property
-    def function(self) -> Any:
-        """The function of the run."""
-
-    @property
-    def program_cache(self) -> dict[Any, Any] | None:
-        """The cache of a step's programs for the next training of a model that computes the same; None:
-        there is none, since what the model computes can't be known in advance."""
-
-    @property
-    def has_validation(self) -> bool:
-        """Whether there are data held back, which `validate` evaluates."""
-
-    @property
-    def loss(self) -> Callable[..., Any]:
-        """(params, [state], *data) -> loss, or (loss, [state after], *counts): traced, and run as it is."""
+    layout: Layout  # the form in which the flat parameters are shown
+    start: FloatArray  # the parameters, flat
+    # the model's state besides the parameters (running statistics), which a step passes on to the next, flat
+    model_state: FloatArray | None
+    counts: int  # that `loss` returns besides: the samples classified rightly, if it classifies
+    layers: list[tuple[str, int, int]]  # (name, start, stop) of each part of the parameters that is recorded by itself
+    name: str  # in messages
+    function: Any  # of the run
+    # of a step's programs, for the next training of a model that computes the same; None: there is none, since what the
+    # model computes can't be known in advance
+    program_cache: dict[Any, Any] | None
+    has_validation: bool  # whether there are data held back, which `validate` evaluates
+    # (params, [state], *data) -> loss, or (loss, [state after], *counts): traced, and run as it is
+    loss: Callable[..., Any]
 
     def data(self, batch: tuple[Any, ...], t: int) -> tuple[Any, ...]:
         """Return the arrays of one batch, with the noise of step ``t``, as the loss takes them."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from koubai.derivatives.curvature import Curvature, curvature
+from koubai.descent.default import with_rate
 from koubai.descent.files import Missing
 from koubai.descent.objective import Bounds, Objective
 from koubai.descent.optimizers import LBFGS, Optimizer
@@ -22,10 +23,11 @@ from koubai.descent.stopping import Point, norm
 from koubai.errors import InputError, KoubaiError, quiet
 from koubai.parameters import FloatArray, flatten
 
-__all__ = ["LOWER", "TAIL", "Case", "SpentError", "Trial"]
+__all__ = ["KEPT", "TAIL", "Case", "SpentError", "Trial"]
 
 LEAST, SHARE = 60, 0.2  # evaluations of the gradient that a diagnosis may take: so many, or this share of the run's own
 TAIL = 40  # of the last steps, to see how the path ends
+KEPT = 4  # evaluations that a search leaves
 LOWER = 20  # steps of L-BFGS, to see how much lower f is nearby
 
 
@@ -61,7 +63,6 @@ class Case:
         self.t, self.fun = run.history.t, run.history.fun
         self.most = max(LEAST, int(SHARE * run.njev))
         self.spent = 0  # evaluations of the gradient
-        self.known: dict[str, Any] = {}  # what rules have found that others ask for too
         self.optimizer = run.optimizer if isinstance(run.optimizer, Optimizer) else None
 
     @staticmethod
@@ -92,8 +93,7 @@ class Case:
             x = self.bounds.project(x)
         if not np.isfinite(x).all():
             return None
-        with quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet(), warnings.catch_warnings(action="ignore"):
             try:
                 point = self.objective.evaluate(t, x.astype(self.layout.dtype))
             except Exception:  # the user did not ask for this evaluation
@@ -104,8 +104,7 @@ class Case:
         """Return f at x; NaN if it raises, or x lies outside of the bounds."""
         if self.bounds is not None and not np.array_equal(self.bounds.project(x), x):
             return math.nan
-        with quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet(), warnings.catch_warnings(action="ignore"):
             try:
                 return float(self.objective.value(x.astype(self.layout.dtype)))
             except Exception:
@@ -167,9 +166,7 @@ class Case:
     def at_rate(self, lr: float, steps: int) -> Trial:
         """Return a short descent from the start by the run's own optimizer at another rate."""
         assert self.optimizer is not None
-        optimizer = copy.copy(self.optimizer)
-        optimizer.lr = lr
-        start = self.start
+        optimizer, start = with_rate(self.optimizer, lr), self.start
         return self.descend(
             optimizer, self.start_x, steps, wild=start + max(1e3 * abs(start - self.run.best_fun), abs(start))
         )
@@ -349,6 +346,39 @@ class Case:
         """The gap as a share of all that f could fall from the start."""
         whole = self.start - self.low.fun
         return self.gap / whole if whole > 0 else 0.0
+
+    @cached_property
+    def elsewhere(self) -> Point | None:
+        """A point that is clearly lower than the end, found by a bounded search around the path; None if none is."""
+        from scipy.stats import qmc
+
+        n = self.layout.size
+        if n > 20 or self.left < 8:
+            return None
+        if self.bounds is not None and np.isfinite(self.bounds.low).all() and np.isfinite(self.bounds.high).all():
+            low, high = self.bounds.low.astype(float), self.bounds.high.astype(float)
+        else:
+            middle = self.end_x
+            reach = 2 * np.maximum(np.ptp(self.path, axis=0), np.maximum(np.abs(middle), 1.0))
+            low, high = middle - reach, middle + reach
+        sobol = qmc.Sobol(n, seed=0)
+        places = low + (high - low) * sobol.random(128)
+        values = np.array([self.value(x) for x in places])
+        order = np.argsort(np.where(np.isfinite(values), values, math.inf))
+        best: Point | None = None
+        reserve = self.spent + max(0, self.left - KEPT)  # for what is asked of a point that is found
+        for i in order[:3]:
+            if self.spent + 6 > reserve or not math.isfinite(values[i]):
+                break
+            trial = self.descend(
+                LBFGS(), places[i], LOWER, most=min((reserve - self.spent), max(8, (reserve - self.spent) // 2))
+            )
+            if best is None or trial.end.fun < best.fun:
+                best = trial.end
+        whole = max(self.start - self.end, abs(self.end) * 1e-6, 1e-12)
+        if best is None or not best.fun < self.end - max(1e-3 * whole, 1e-6 * abs(self.end)):
+            return None
+        return best
 
     def edge(self, a: FloatArray, b: FloatArray) -> FloatArray | None:
         """Return the last point from a to b where f is finite; None if it is at b, or is not at a."""

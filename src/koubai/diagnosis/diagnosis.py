@@ -17,7 +17,7 @@ from koubai.diagnosis.trainings import TrainingCase, judged_training
 from koubai.diagnosis.verdicts import FAULTS, Evidence, Finding, Remedy, Share, judged
 from koubai.errors import InputError, KoubaiError, quiet
 from koubai.messages import Worded, language, text, told
-from koubai.parameters import is_structure
+from koubai.parameters import is_structure, plain
 
 __all__ = ["Diagnosis", "Told", "Verification", "diagnose", "helps", "shown"]
 
@@ -188,8 +188,7 @@ class Diagnosis:
         for remedy in self.remedies:
             if not remedy.change:
                 continue
-            with quiet(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with quiet(), warnings.catch_warnings(action="ignore"):
                 try:
                     after = self.run.again(**remedy.change)
                 except (KoubaiError, ArithmeticError, ValueError):
@@ -336,8 +335,7 @@ def shown(value: Any, lang: str | None = None) -> str:
 
 def _plain(value: Any) -> Any:
     """Return a value in JSON's types."""
-    if isinstance(value, np.generic):
-        value = value.item()
+    value = plain(value)
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, Optimizer):

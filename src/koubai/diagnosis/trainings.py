@@ -12,10 +12,12 @@ import numpy as np
 
 from koubai.derivatives.curvature import Curvature, curvature
 from koubai.descent.batch_iterator import BatchIterator, weight
+from koubai.descent.default import with_rate
 from koubai.descent.fit import ValueAndGradient
 from koubai.descent.objective import Objective
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Run, Status, rows_of
+from koubai.descent.schedules import cosine
 from koubai.descent.stability import fixed_bound
 from koubai.diagnosis.case import LEAST, SHARE, SpentError
 from koubai.diagnosis.verdicts import Evidence, Finding, Remedy, Share
@@ -99,8 +101,7 @@ class TrainingCase:
         if self.left <= 0 or self._evaluate is None:
             raise SpentError
         self.spent += 1
-        with quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet(), warnings.catch_warnings(action="ignore"):
             try:
                 fun, g = self._evaluate(x.astype(self.layout.dtype), batch)
             except Exception:
@@ -129,8 +130,7 @@ class TrainingCase:
     def epoch(self, x: FloatArray, batches: list[Batch], lr: float) -> FloatArray | None:
         """Return the parameters after one more pass over the batches at a rate; None if that diverges."""
         assert self.optimizer is not None
-        optimizer = copy.copy(self.optimizer)
-        optimizer.lr = lr
+        optimizer = with_rate(self.optimizer, lr)
         state = optimizer.init(x, self.layout)
         for t, batch in enumerate(batches, 1):
             found = self.at(x, batch)
@@ -434,7 +434,7 @@ def _tried_rates(case: TrainingCase) -> Finding | None:
                     evidence,
                     _rates(bend["stable_lr"].value / 2, lr / 10, lr / 100),
                 )
-            remedies = (Remedy({"lr": _decaying(lr, case.run.nit)}, "decay", {"lr": lr}), *_rates(lr / 10))
+            remedies = (Remedy({"lr": cosine(lr, max(1, int(case.run.nit)))}, "decay", {"lr": lr}), *_rates(lr / 10))
             return Finding("noisy_gradient", "noisy_gradient.batches", evidence, remedies)
     factors = _factors(case)
     if _fell(case) > LITTLE or not factors:
@@ -458,8 +458,12 @@ def _bend_at_the_start(case: TrainingCase) -> dict[str, Evidence]:
     assert case.optimizer is not None
     if case.left < 12:
         return {}
-    found = case.curvature(case.batches(max(1, min(16, case.left // 8))), 3, case.call.start)
-    stable = None if found is None else fixed_bound(case.optimizer, found.largest)
+    return _bends(case.optimizer, case.curvature(case.batches(max(1, min(16, case.left // 8))), 3, case.call.start))
+
+
+def _bends(optimizer: Optimizer, found: Curvature | None) -> dict[str, Evidence]:
+    """Return a curvature, and the largest stable rate that follows from it."""
+    stable = None if found is None else fixed_bound(optimizer, found.largest)
     if found is None or stable is None:
         return {}
     return {"L": Evidence(found.largest, "lanczos"), "stable_lr": Evidence(stable, "bound")}
@@ -491,12 +495,6 @@ def _factors(case: TrainingCase) -> tuple[float, ...]:
     return (1e-3 / ratio, 1e-2 / ratio) if 0 < ratio < 1e-4 else ()
 
 
-def _decaying(lr: float, steps: int) -> Any:
-    from koubai.descent import schedules
-
-    return schedules.cosine(lr, max(1, int(steps)))
-
-
 def _stagnates(case: TrainingCase) -> bool:
     """Whether the loss no longer falls from epoch to epoch, beside its own scatter."""
     assert case.epochs is not None
@@ -514,8 +512,4 @@ def _edge(case: TrainingCase) -> dict[str, Evidence]:
     if case.network is None or case.optimizer is None or case.fixed_lr is None or not case.is_trainable:
         return {}
     most = min(10, case.left // 2)
-    found = case.curvature(case.batches(1), most) if most >= 3 else None
-    stable = None if found is None else fixed_bound(case.optimizer, found.largest)
-    if found is None or stable is None:
-        return {}
-    return {"L": Evidence(found.largest, "lanczos"), "stable_lr": Evidence(stable, "bound")}
+    return _bends(case.optimizer, case.curvature(case.batches(1), most) if most >= 3 else None)

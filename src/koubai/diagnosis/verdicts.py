@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from koubai.derivatives.check import WrongComponent, check_gradient
+from koubai.descent.default import remade, with_rate
 from koubai.descent.files import describe_function
 from koubai.descent.objective import Bounds
 from koubai.descent.optimizers import LBFGS, Optimizer
@@ -18,7 +18,7 @@ from koubai.descent.record import Status
 from koubai.descent.schedules import cosine
 from koubai.descent.stability import fixed_bound
 from koubai.descent.stopping import Point
-from koubai.diagnosis.case import LOWER, TAIL, Case, SpentError, Trial
+from koubai.diagnosis.case import KEPT, TAIL, Case, SpentError, Trial
 from koubai.errors import KoubaiError, quiet
 from koubai.graph.call import Leaves, trace
 from koubai.graph.graph import run_nodes
@@ -38,7 +38,6 @@ HARD = 20.0  # a condition number beyond which the shape of f is what makes a de
 FLAT = 1e-2  # of what f could fall: a slope or bend over the path's extent that explains less of it is flat
 JUMP = 0.1  # of a change of slope, on 1/1024 of the distance: a kink
 TRIAL = 20  # steps in which a rate that is named has to lower f
-KEPT = 4  # evaluations that a search leaves
 FEW = 2  # steps, which alone say nothing of a rate
 ROOM = 3.0  # the largest stable rate beside a rate that is too small, at least
 FADED = 1e-3  # of the largest rate of a schedule: where it has fallen to, it is next to nothing
@@ -156,9 +155,7 @@ def _go_on(case: Case) -> tuple[Remedy, ...]:
 
 
 def _other_optimizer(case: Case) -> tuple[Remedy, ...]:
-    if isinstance(case.optimizer, LBFGS) or (
-        "batches" in case.call.options and case.call.options["batches"] is not None
-    ):
+    if isinstance(case.optimizer, LBFGS) or case.call.options.get("batches") is not None:
         return ()
     return (Remedy({"optimizer": LBFGS()}, "lbfgs"),)
 
@@ -366,8 +363,7 @@ def _box(case: Case) -> tuple[Remedy, ...]:
     low, high = np.full(case.layout.size, -reach), np.full(case.layout.size, reach)
     if case.bounds is not None:
         low, high = np.maximum(low, case.bounds.low), np.minimum(high, case.bounds.high)
-    if (box := _bounds(case, low, high)) is None:
-        return ()
+    box = _bounds(case, low, high)
     by_search = Remedy({"bounds": box, "optimizer": LBFGS()}, "bounds_lbfgs", {"bounds": box})
     return (Remedy({"bounds": box}, "bounds", {"bounds": box}), *([by_search] if _other_optimizer(case) else ()))
 
@@ -377,13 +373,12 @@ def _bounds(case: Case, low: FloatArray, high: FloatArray) -> Any:
     if len({*low.tolist()}) == len({*high.tolist()}) == 1:
         first, last = Bounds(low[:1], high[:1]).pairs()[0]
         return (first, last)
-    pairs, found, i = Bounds(low, high).pairs(), {}, 0
-    names = case.layout.names or ("x",)
-    for name, shape in zip(names, case.layout.shapes, strict=True):
-        size = math.prod(shape)
-        found[name] = np.array(pairs[i : i + size], dtype=object).reshape((*shape, 2)).tolist()
-        i += size
-    return found["x"] if case.layout.names is None else found
+    pairs, layout = Bounds(low, high).pairs(), case.layout
+    found = [
+        np.array(pairs[part], dtype=object).reshape((*shape, 2)).tolist()
+        for part, shape in zip(layout.slices, layout.shapes, strict=True)
+    ]
+    return found[0] if layout.names is None else dict(zip(layout.names, found, strict=True))
 
 
 def _unending(case: Case) -> Finding | None:
@@ -485,7 +480,7 @@ def _stalled(case: Case) -> Finding | None:
         return finding
     if (finding := _off_the_edge(case, _where(case)) or _kink(case)) is not None:
         return finding
-    lower = _elsewhere(case)
+    lower = case.elsewhere
     if lower is not None and float(np.linalg.norm(case.end_g)) * case.extent <= FLAT * (case.end - lower.fun):
         return _at_rest(case) or _plateau(case)
     if run.history.grad_norm[-1] == 0 or _is_flat(case):
@@ -509,8 +504,7 @@ def _decayed(case: Case) -> Finding | None:
         "grad_norm": Evidence(float(np.max(np.abs(case.end_g))), "history"),
         "decay": Evidence(decay, "history"),
     }  # fmt: skip
-    hyper = dict(optimizer.hyperparameters) | {"weight_decay": 0.0}
-    without = type(optimizer)(optimizer.lr, semantics=optimizer.semantics, **hyper)
+    without = remade(optimizer, optimizer.lr, weight_decay=0.0)
     return Finding("unfinished", "unfinished.decay", evidence, (Remedy({"optimizer": without}, "no_decay"),))
 
 
@@ -585,10 +579,7 @@ def _hovering(case: Case) -> Finding | None:
     if not after > HALF * before > 0 or case.left < 2 * TRIAL:
         return None
     calmer = _calmer(case)
-    if calmer is None:
-        optimizer = copy.copy(case.optimizer)
-        optimizer.lr = (case.fixed_lr or 0.0) / 10
-    trial = case.descend(calmer or optimizer, case.end_x, TRIAL)
+    trial = case.descend(calmer or with_rate(case.optimizer, (case.fixed_lr or 0.0) / 10), case.end_x, TRIAL)
     if not trial.fun[-1] - case.low.fun < HALF * HALF * after:
         return None
     jump = case.jump(case.start_x.astype(float), case.end_x) if case.left > 12 else None
@@ -602,8 +593,7 @@ def _calmer(case: Case) -> Optimizer | None:
     optimizer = case.optimizer
     if optimizer is None or not float(optimizer.hyperparameters.get("momentum") or 0.0) > MOMENTUM:
         return None
-    hyper = dict(optimizer.hyperparameters) | {"momentum": 0.9}
-    return type(optimizer)(optimizer.lr, semantics=optimizer.semantics, **hyper)
+    return remade(optimizer, optimizer.lr, momentum=0.9)
 
 
 def _by_rates(case: Case) -> Finding:
@@ -611,7 +601,7 @@ def _by_rates(case: Case) -> Finding:
     lr = case.fixed_lr or 0.0
     bends = 2 * min(case.layout.size, 6) + KEPT
     k = int(min(PROBE, max(5, (case.left - bends) // 3), max(5, case.run.nit)))
-    own = _fall(case, _own(case, k))
+    own = _fall(case, case.fun[case.t <= k])
     faster = case.at_rate(10 * lr, k)
     more = _fall(case, faster.fun[: k + 1]) if not faster.trouble else -math.inf
     if more > 3 * max(own, 0.0) and more > 0 and _has_room(case):
@@ -633,11 +623,6 @@ def _has_room(case: Case) -> bool:
     """
     stable = None if case.curvature is None else _stable(case, case.curvature.largest)
     return stable is None or stable > ROOM * (case.fixed_lr or 0.0)
-
-
-def _own(case: Case, k: int) -> FloatArray:
-    within = case.t <= k
-    return case.fun[within]
 
 
 def _fall(case: Case, funs: FloatArray) -> float:
@@ -731,7 +716,7 @@ def _at_rest(case: Case) -> Finding | None:
     size = max(abs(found.smallest), abs(found.largest))
     if not found.smallest < -1e-4 * size or size == 0:
         return None
-    lowest = min(case.low.fun, math.inf if (lower := _elsewhere(case)) is None else lower.fun)
+    lowest = min(case.low.fun, math.inf if (lower := case.elsewhere) is None else lower.fun)
     if abs(found.smallest) * case.extent**2 <= 5 * FLAT * (case.end - lowest):
         return None  # so flat that the bend is no reason
     kind = "maximum" if found.largest <= 0 else "saddle"
@@ -747,7 +732,7 @@ def _at_rest(case: Case) -> Finding | None:
 
 
 def _plateau(case: Case) -> Finding | None:
-    lower = _elsewhere(case)
+    lower = case.elsewhere
     if lower is None and case.gap == 0:
         return None
     best = lower or case.low
@@ -768,46 +753,6 @@ def _slopes_to(case: Case, lower: Point) -> bool:
     return float(np.linalg.norm(case.end_g)) * apart > FLAT * (case.end - lower.fun)
 
 
-def _elsewhere(case: Case) -> Point | None:
-    if "elsewhere" not in case.known:
-        case.known["elsewhere"] = _searched(case)
-    found: Point | None = case.known["elsewhere"]
-    return found
-
-
-def _searched(case: Case) -> Point | None:
-    """Return a point that is clearly lower than the end, found by a bounded search around the path; None if none is."""
-    from scipy.stats import qmc
-
-    n = case.layout.size
-    if n > 20 or case.left < 8:
-        return None
-    if case.bounds is not None and np.isfinite(case.bounds.low).all() and np.isfinite(case.bounds.high).all():
-        low, high = case.bounds.low.astype(float), case.bounds.high.astype(float)
-    else:
-        middle = case.end_x
-        reach = 2 * np.maximum(np.ptp(case.path, axis=0), np.maximum(np.abs(middle), 1.0))
-        low, high = middle - reach, middle + reach
-    sobol = qmc.Sobol(n, seed=0)
-    places = low + (high - low) * sobol.random(128)
-    values = np.array([case.value(x) for x in places])
-    order = np.argsort(np.where(np.isfinite(values), values, math.inf))
-    best: Point | None = None
-    reserve = case.spent + max(0, case.left - KEPT)  # for what is asked of a point that is found
-    for i in order[:3]:
-        if case.spent + 6 > reserve or not math.isfinite(values[i]):
-            break
-        trial = case.descend(
-            LBFGS(), places[i], LOWER, most=min((reserve - case.spent), max(8, (reserve - case.spent) // 2))
-        )
-        if best is None or trial.end.fun < best.fun:
-            best = trial.end
-    whole = max(case.start - case.end, abs(case.end) * 1e-6, 1e-12)
-    if best is None or not best.fun < case.end - max(1e-3 * whole, 1e-6 * abs(case.end)):
-        return None
-    return best
-
-
 def _arrived(case: Case) -> Finding | None:
     """The descent has arrived: at a minimum, and whether there is a lower one."""
     if not case.run.success and not _is_near(case):
@@ -815,7 +760,7 @@ def _arrived(case: Case) -> Finding | None:
     if (rest := _at_rest(case)) is not None:
         return rest
     evidence = _where(case) | _bends(case)
-    lower = None if case.run.status is Status.target_reached else _elsewhere(case)
+    lower = None if case.run.status is Status.target_reached else case.elsewhere
     if lower is not None:
         evidence["f_low"] = Evidence(lower.fun, "search")
         if _is_barren(case, lower):

@@ -245,21 +245,17 @@ def parse(text: str) -> Expression:
     ('x', 'y') 4.0
     """
     if not isinstance(text, str):
-        raise ExpressionError(
-            worded("an expression must be text, as in 'x**2 + y**2'; got {kind}", kind=type(text).__name__)
-        )
+        raise _refused("an expression must be text, as in 'x**2 + y**2'; got {kind}", kind=type(text).__name__)
     if len(text) > MAX_LENGTH:
-        raise ExpressionError(
-            worded(
-                "the expression has {count} characters; at most {most} are accepted: shorten it",
-                count=len(text),
-                most=MAX_LENGTH,
-            )
+        raise _refused(
+            "the expression has {count} characters; at most {most} are accepted: shorten it",
+            count=len(text),
+            most=MAX_LENGTH,
         )
     text = text.translate({ord("\t"): " ", ord("\n"): " ", ord("\r"): " "})
     stripped = text.strip(" ")
     if not stripped:
-        raise ExpressionError(worded("the expression is empty; write a formula, as in 'x**2 + y**2'"))
+        raise _refused("the expression is empty; write a formula, as in 'x**2 + y**2'")
     try:
         return _parsed(stripped)
     except ExpressionError as error:
@@ -297,19 +293,22 @@ def _parsed(text: str) -> Expression:
             text, at, text[at:], worded("it can't stand here"), worded("check the operators and commas")
         ) from None
     except (ValueError, RecursionError, MemoryError):
-        raise ExpressionError(worded("the expression is nested too deeply; simplify it or group its terms")) from None
+        raise _refused("the expression is nested too deeply; simplify it or group its terms") from None
     built = _Builder(text, variables).build(tree.body, 1)
     if isinstance(tree.body, ast.Name) and callable(built):
         built = _after(operator.pos, built)  # a bare "x" must not hand out the caller's own array
     if not variables or not callable(built):
-        raise ExpressionError(
-            worded("{text!r} has no variable; there is nothing to differentiate: use x, y, …", text=_shorten(text))
-        )
+        raise _refused("{text!r} has no variable; there is nothing to differentiate: use x, y, …", text=_shorten(text))
     return Expression(text, variables, built)
 
 
 def _shorten(piece: str, limit: int = 40) -> str:
     return piece if len(piece) <= limit else piece[: limit - 1] + "…"
+
+
+def _refused(template: str, /, **values: Any) -> ExpressionError:
+    """Return the error with the sentence that `worded` makes of this."""
+    return ExpressionError(worded(template, **values))
 
 
 def _refusal(text: str, at: int, piece: str, problem: Worded, fix: Worded) -> ExpressionError:
@@ -453,30 +452,26 @@ def _order(text: str, names: set[str]) -> tuple[str, ...]:
     """Return the variables in natural order. Raises ExpressionError if their numbering is ambiguous."""
     numbers = sorted(int(match.group(1)) for name in names if (match := _NUMBERED.fullmatch(name)))
     if numbers and "x" in names:
-        raise ExpressionError(
-            worded(
-                "x and x{number} both occur in {text!r}: x would be the whole and a part; write x0, x1, … throughout, "
-                "or x, y, …",
-                number=numbers[0],
-                text=_shorten(text),
-            )
+        raise _refused(
+            "x and x{number} both occur in {text!r}: x would be the whole and a part; write x0, x1, … throughout, "
+            "or x, y, …",
+            number=numbers[0],
+            text=_shorten(text),
         )
     if numbers and len(numbers) == len(names):
         in_order = enumerate(sorted(set(numbers)), min(numbers[0], 1))
         missing = next((i for i, number in in_order if i != number), None)
         if missing is not None:
-            raise ExpressionError(
-                worded(
-                    "x{last} occurs in {text!r} but x{missing} does not, so the order of x's entries is in doubt; "
-                    "number the variables x0, x1, … (or x1, x2, …) and leave none out",
-                    last=numbers[-1],
-                    text=_shorten(text),
-                    missing=missing,
-                )
+            raise _refused(
+                "x{last} occurs in {text!r} but x{missing} does not, so the order of x's entries is in doubt; "
+                "number the variables x0, x1, … (or x1, x2, …) and leave none out",
+                last=numbers[-1],
+                text=_shorten(text),
+                missing=missing,
             )
         if len(set(numbers)) < len(numbers) or names != {f"x{i}" for i in numbers}:
-            raise ExpressionError(
-                worded("a variable of {text!r} is numbered with a leading 0; write x1, not x01", text=_shorten(text))
+            raise _refused(
+                "a variable of {text!r} is numbered with a leading 0; write x1, not x01", text=_shorten(text)
             )
 
     def natural(name: str) -> tuple[list[str | int], str]:

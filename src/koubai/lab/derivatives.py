@@ -21,7 +21,7 @@ from koubai.functions.problems import problems
 from koubai.lab.fields import Fields
 from koubai.lab.messages import single
 from koubai.lab.writing import function_text, function_word, optimizer_text, optimizer_words
-from koubai.messages import worded
+from koubai.messages import refused
 from koubai.parameters import FloatArray
 
 __all__ = [
@@ -103,7 +103,7 @@ def errors(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any]
     adaptive = _derivative(f, x)
     if source != "backprop" and not math.isfinite(float(adaptive)):
         why = "; ".join(adaptive.warnings)
-        raise InputError(worded("f'({x!r}) can't be found: {why}; take another x", x=x, why=why))
+        raise refused("f'({x!r}) can't be found: {why}; take another x", x=x, why=why)
     found = {method: np.empty(count) for method in METHODS}
     for i, h in enumerate(steps.tolist()):
         if i % PIECE == 0:
@@ -138,8 +138,7 @@ def valleys(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any
     window, optimizer = fields.window(), _optimizer(fields)
     count = fields.whole("count", 400, 2, MOST_STARTS)
     steps = fields.whole("steps", 300, 1, MOST_STEPS)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         found = basins(
             f, window, optimizer=optimizer, resolution=count, steps=steps, threads=1, progress=lambda *_: cancelled()
         )
@@ -159,8 +158,7 @@ def walk(fields: Fields) -> Run:
     """Return the descent of the bench, with every step kept."""
     f = _function(fields)
     steps, gtol = fields.whole("max_steps", 500, 0, 5000), fields.number("gtol", 0.0, low=0.0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         return minimize(f, fields.number("x0"), _optimizer(fields), max_steps=steps, gtol=gtol, record="all")
 
 
@@ -235,21 +233,17 @@ def _function(fields: Fields) -> Function:
     f = read_function(given)
     if isinstance(f, Expression):
         if len(f.variables) != 1:
-            raise InputError(
-                worded(
-                    "this room is for functions of one variable; {text!r} has {count}: {names}",
-                    text=f.text,
-                    count=len(f.variables),
-                    names=", ".join(f.variables),
-                )
+            raise refused(
+                "this room is for functions of one variable; {text!r} has {count}: {names}",
+                text=f.text,
+                count=len(f.variables),
+                names=", ".join(f.variables),
             )
         return f
     problem = problems[given["problem"]]
     if np.ndim(problem.x0) != 0:
-        raise InputError(
-            worded(
-                "this room is for functions of one variable; {name} has {count}", name=problem.name, count=problem.ndim
-            )
+        raise refused(
+            "this room is for functions of one variable; {name} has {count}", name=problem.name, count=problem.ndim
         )
     return problem.f
 
@@ -274,15 +268,13 @@ def _values(f: Function, x: FloatArray) -> FloatArray:
 
 
 def _derivative(f: Function, x: float, **options: Any) -> Estimate:
-    with warnings.catch_warnings():  # what they say is on the estimate
-        warnings.simplefilter("ignore", GradientWarning)
+    with warnings.catch_warnings(action="ignore", category=GradientWarning):  # what they say is on the estimate
         return derivative(f, x, **options)
 
 
 def _exact(f: Function, x: float) -> tuple[float, str]:
     """Return f'(x) by backpropagation, or, where that says nothing, by adaptive differences; and which of them."""
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
         try:
             slope = float(grad(f, method="backprop")(x))
             if math.isfinite(slope):
@@ -293,13 +285,8 @@ def _exact(f: Function, x: float) -> tuple[float, str]:
 
 
 def _told(estimate: Estimate) -> dict[str, Any]:
-    return {
-        "value": estimate.value,
-        "error": estimate.error,
-        "h": estimate.h,
-        "nfev": estimate.nfev,
-        "warnings": list(estimate.warnings),
-    }
+    fields = {name: getattr(estimate, name) for name in ("value", "error", "h", "nfev")}
+    return {**fields, "warnings": list(estimate.warnings)}
 
 
 ASKS = {"curve": curve, "difference": difference, "errors": errors, "valleys": valleys}

@@ -27,7 +27,7 @@ from koubai.functions.problems import Problem, problems
 from koubai.lab.fields import Fields
 from koubai.lab.messages import plain, single
 from koubai.lab.writing import flat_optimizer
-from koubai.messages import LANGUAGES, told, worded
+from koubai.messages import LANGUAGES, refused, told, worded
 from koubai.parameters import FloatArray, flatten
 
 if TYPE_CHECKING:
@@ -49,14 +49,9 @@ __all__ = [
     "fix",
     "made",
     "partials",
-    "path_arrays",
     "race",
     "rates",
-    "read_any_rule",
-    "read_bounded",
     "read_bounds",
-    "read_descent",
-    "read_expression",
     "read_plane",
     "read_rule",
     "read_rules",
@@ -96,7 +91,7 @@ class Point:
     """A function and the point where something begins on it, as `koubai.minimize` takes them."""
 
     def __init__(self, fields: Fields) -> None:
-        self.given, self.f = read_bounded(fields)
+        self.given, self.f = _read_bounded(fields)
         self.problem: Problem | None = problems[self.given["problem"]] if "problem" in self.given else None
         self.ndim = dimension(self.f, self.problem)
         numbers = [
@@ -114,7 +109,7 @@ class Point:
         return self.numbers[0] if is_number else np.array(self.numbers)
 
 
-def read_bounded(fields: Fields) -> tuple[Mapping[str, Any], Any]:
+def _read_bounded(fields: Fields) -> tuple[Mapping[str, Any], Any]:
     """Return a function as it is given, and itself. Raises InputError for a text that no page would send."""
     given = fields.fields("function")
     if given.has("expression"):
@@ -147,22 +142,22 @@ def read_size(fields: Fields, name: str, default: tuple[int, int], most: int, le
 
 def read_plane(fields: Fields) -> Any:
     """Return a function of two variables."""
-    given, f = read_bounded(fields)
+    given, f = _read_bounded(fields)
     count = dimension(f, problems[given["problem"]] if "problem" in given else None)
     if count != 2:
-        raise InputError(worded("a plane has 2 variables, this function has {count}", count=count))
+        raise refused("a plane has 2 variables, this function has {count}", count=count)
     return f
 
 
 def read_rule(fields: Fields, name: str = "optimizer") -> Optimizer:
     """Return one optimizer, which has a rate of its own."""
-    found = read_any_rule(fields.value(name), name)
+    found = _read_any_rule(fields.value(name), name)
     if isinstance(found, str):
         raise InputError("optimizer must be named: auto is what minimize chooses, and here one is chosen")
     return found
 
 
-def read_any_rule(given: Any, name: str) -> Optimizer | str:
+def _read_any_rule(given: Any, name: str) -> Optimizer | str:
     """Return an optimizer, or "auto". Raises InputError where it would remember more steps than there is room for."""
     found = read_optimizer(given, name)
     if isinstance(found, Optimizer):
@@ -175,29 +170,27 @@ def read_any_rule(given: Any, name: str) -> Optimizer | str:
 def read_rules(fields: Fields) -> list[Optimizer | str]:
     """Return the optimizers of a request."""
     given = fields.list("optimizers", most=LIMITS["optimizers"])
-    return [read_any_rule(one, f"optimizers[{i}]") for i, one in enumerate(given)]
+    return [_read_any_rule(one, f"optimizers[{i}]") for i, one in enumerate(given)]
 
 
 def check_map(fields: Fields, points: int, steps: int) -> None:
     """Raise InputError if so many descents are too much work; those on a long expression are more."""
     text = fields.value("function").get("expression", "")
     if points * steps * (1 + len(text) // 100) > LIMITS["basin_updates"]:
-        raise InputError(
-            worded(
-                "{points} starts of {steps} steps each are too many here: make fewer, or a smaller map",
-                points=points,
-                steps=steps,
-            )
+        raise refused(
+            "{points} starts of {steps} steps each are too many here: make fewer, or a smaller map",
+            points=points,
+            steps=steps,
         )
 
 
-def read_descent(arguments: Arguments) -> Specification:
+def _read_descent(arguments: Arguments) -> Specification:
     """Return the descent of a request: function, x0, optimizer, max_steps, gtol, bounds and seed."""
     fields = Fields(arguments)
     Point(fields)
     options = _options(fields)
     seed = options.pop("seed")
-    read_any_rule(fields.value("optimizer"), "optimizer")
+    _read_any_rule(fields.value("optimizer"), "optimizer")
     given = {"koubai": 1, "function": fields.value("function"), "optimizer": fields.value("optimizer"), "seed": seed}
     if options["bounds"] is not None:
         options["bounds"] = [list(pair) for pair in options["bounds"]]
@@ -323,20 +316,18 @@ def _hyperparameter(rule: Any, key: str, first: Optimizer) -> dict[str, Any]:
     }
 
 
-def read_expression(arguments: Arguments, cancelled: Cancelled) -> Answer:
+def _read_expression(arguments: Arguments, cancelled: Cancelled) -> Answer:
     """Return what a typed text means. dimension: how many variables it must have."""
     fields = Fields(arguments)
     f = parse(fields.text("expression", most=LIMITS["characters"]))
     if fields.has("dimension") and len(f.variables) != (wanted := fields.whole("dimension", low=1, high=10_000)):
         names = ", ".join(f.variables)
         needed = worded("1 variable") if wanted == 1 else worded("{count} variables", count=wanted)
-        raise InputError(
-            worded(
-                "the function must have {needed} here; this one has {count}: {names}",
-                needed=needed,
-                count=len(f.variables),
-                names=names,
-            )
+        raise refused(
+            "the function must have {needed} here; this one has {count}: {names}",
+            needed=needed,
+            count=len(f.variables),
+            names=names,
         )
     return {"variables": f.variables, "dimension": len(f.variables), "formula": f.text}
 
@@ -384,8 +375,7 @@ def arrows(arguments: Arguments, cancelled: Cancelled) -> Answer:
     width, height = read_size(fields, "counts", (17, 13), 64)
     points = np.stack(np.meshgrid(np.linspace(*window[0], width), np.linspace(*window[1], height)), -1).reshape(-1, 2)
     slope, found = grad(f), np.full_like(points, np.nan)
-    with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet(), warnings.catch_warnings(action="ignore"):
         for i, point in enumerate(points):
             if i % 64 == 0:
                 cancelled()
@@ -414,8 +404,7 @@ def partials(arguments: Arguments, cancelled: Cancelled) -> Answer:
         raise InputError(f"x has {len(x)} numbers, but the function has 2 variables")
     count = fields.whole("count", 160, 2, LIMITS["slice"])
     at = np.array(x)
-    with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet(), warnings.catch_warnings(action="ignore"):
         value, g = value_and_grad(f)(at)
         numerical = numerical_gradient(f, at, method="central", h=1e-4)
         arrays: dict[str, Any] = {}
@@ -452,7 +441,7 @@ def descend(arguments: Arguments, cancelled: Cancelled) -> Answer:
             runs.append({"name": _name(rule), "status": "failed", "success": False, "message": told(error)})
             continue
         runs.append(summary(run))
-        arrays |= path_arrays(run, k)
+        arrays |= _path_arrays(run, k)
     return {"runs": runs, "arrays": arrays}
 
 
@@ -461,8 +450,7 @@ def made(f: Any, x0: Any, optimizer: Any, cancelled: Cancelled, **options: Any) 
 
     The warnings that a page could not show are left out: what they say is in the run.
     """
-    with warnings.catch_warnings(), quiet():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"), quiet():
         given = DEFAULTS | options
         stepper = prepared(f, x0, optimizer, **given)
         descent = stepper.descent
@@ -489,15 +477,11 @@ def summary(run: Run) -> dict[str, Any]:
         "best_x": np.atleast_1d(run.best_x).tolist(),
         "best_fun": run.best_fun,
         "grad_norm": float(run.history.grad_norm[-1]),
-        "nit": run.nit,
-        "nfev": run.nfev,
-        "njev": run.njev,
-        "gradient_source": run.gradient_source,
-        "executor": run.executor,
+        **{name: getattr(run, name) for name in ("nit", "nfev", "njev", "gradient_source", "executor")},
     }
 
 
-def path_arrays(run: Run, k: int) -> dict[str, Any]:
+def _path_arrays(run: Run, k: int) -> dict[str, Any]:
     """Return the rows of a descent by the names that they have in an answer."""
     layout, _ = flatten(run.x)
     history = run.history
@@ -535,12 +519,11 @@ def _diagnosed(arguments: Arguments, cancelled: Cancelled) -> tuple[Answer, Any]
     from koubai.diagnosis.diagnosis import shown
     from koubai.messages import text
 
-    descent = read_descent(arguments)
+    descent = _read_descent(arguments)
     lang = Fields(arguments).word("lang", LANGUAGES, "en")
     run = made(descent.f, descent.x0, descent.optimizer, cancelled, **descent.options)
     cancelled()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         found = judge(run, lang=lang)
     evidence = [
         {
@@ -608,11 +591,10 @@ def theory(arguments: Arguments, cancelled: Cancelled) -> Answer:
     """
     from koubai.diagnosis.theory import theory as told
 
-    descent = read_descent(arguments)
+    descent = _read_descent(arguments)
     run = made(descent.f, descent.x0, descent.optimizer, cancelled, **descent.options, record="all")
     cancelled()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         found = told(run)
     lr = float(found.curvatures[-1].lr)
     plain = isinstance(run.optimizer, SGD) and found.lemma is not None
@@ -665,7 +647,7 @@ def rates(arguments: Arguments, cancelled: Cancelled) -> Answer:
     point, rule, options = Point(fields), read_rule(fields), _options(fields)
     if rule.rule.searches:
         name = type(rule).__name__
-        raise InputError(worded("{name} finds its own steps by searching: there is no rate to sweep", name=name))
+        raise refused("{name} finds its own steps by searching: there is no rate to sweep", name=name)
     low, high = fields.number("low", 1e-5, above=0.0), fields.number("high", 10.0, above=0.0)
     if not low < high:
         raise InputError(f"low must be below high, got {low!r} and {high!r}")
@@ -708,8 +690,7 @@ def rates(arguments: Arguments, cancelled: Cancelled) -> Answer:
 def _many(f: Any, starts: Any, rule: Any, **options: Any) -> Many:
     from koubai.descent.many import minimize_many
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         return minimize_many(f, starts, rule, **options)
 
 
@@ -718,8 +699,7 @@ def _largest_curvature(point: Point, x: FloatArray) -> float | None:
     from koubai.derivatives.curvature import curvature
 
     at: Any = float(x[0]) if np.ndim(point.x0) == 0 else x
-    with warnings.catch_warnings(), quiet():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"), quiet():
         try:
             found = curvature(point.f, at).largest
         except (FunctionError, GradientError, ArithmeticError):
@@ -733,17 +713,11 @@ def find_rate(arguments: Arguments, cancelled: Cancelled) -> Answer:
 
     fields = Fields(arguments)
     point, rule = Point(fields), read_rule(fields)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         found = find_lr(point.f, point.x0, rule, bounds=read_bounds(fields), seed=fields.whole("seed", 0))
     curve = found.curve
     return {
-        "lr": found.lr,
-        "low": found.low,
-        "high": found.high,
-        "bound": found.bound,
-        "bound_reason": found.bound_reason,
-        "nfev": found.nfev,
+        **{name: getattr(found, name) for name in ("lr", "low", "high", "bound", "bound_reason", "nfev")},
         "arrays": {
             "curve.lr": single(curve.lr),
             "curve.fun": single(curve.fun),
@@ -767,8 +741,7 @@ def race(arguments: Arguments, cancelled: Cancelled) -> Answer:
     lr: Any = fields.value("lr", "given")
     if not isinstance(lr, str):
         lr = fields.number("lr", above=0.0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         found = held(
             point.f, point.x0, entrants, budget=fields.whole("budget", 1000, 1, LIMITS["budget"]), lr=lr,
             bounds=read_bounds(fields), seed=fields.whole("seed", 0), progress=lambda _: cancelled(),
@@ -777,15 +750,12 @@ def race(arguments: Arguments, cancelled: Cancelled) -> Answer:
     arrays: dict[str, Any] = {}
     slots = list(entrants)
     for name, run in found.runs.items():
-        arrays |= path_arrays(run, slots.index(name))
+        arrays |= _path_arrays(run, slots.index(name))
     return {
         "table": [{key: plain(column[i]) for key, column in found.table.items()} for i in count],
         "slots": slots,
         "runs": [summary(found.runs[name]) | {"name": name} if name in found.runs else None for name in slots],
-        "winner": found.winner,
-        "tied": found.tied,
-        "budget": found.budget,
-        "rules": found.rules,
+        **{name: getattr(found, name) for name in ("winner", "tied", "budget", "rules")},
         "target": float(found.targets[0]),
         "arrays": arrays,
     }
@@ -806,8 +776,7 @@ def basins(arguments: Arguments, cancelled: Cancelled) -> Answer:
     width, height = read_size(fields, "resolution", (200, 200), LIMITS["side"])
     steps = fields.whole("steps", 200, 1, LIMITS["steps"])
     check_map(fields, width * height, steps)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         found = mapped(
             f, window, optimizer=rule, resolution=(width, height), steps=steps, progress=lambda *_: cancelled()
         )
@@ -824,7 +793,7 @@ def basins(arguments: Arguments, cancelled: Cancelled) -> Answer:
 
 ASKS: dict[str, Callable[[Arguments, Cancelled], Answer]] = {
     "catalogue": catalogue,
-    "parse": read_expression,
+    "parse": _read_expression,
     "field": field,
     "arrows": arrows,
     "partials": partials,

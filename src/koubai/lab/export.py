@@ -88,8 +88,7 @@ def _descents(kind: str, state: Mapping[str, Any], slot: int, cancelled: Callabl
         return _table(point, runs)
     from koubai import plot
 
-    with _drawing, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _drawing, warnings.catch_warnings(action="ignore"):
         if kind == "gif":
             return _written(".gif", lambda path: plot.animate(runs[0], path))
         minima = () if point.problem is None else point.problem.minima
@@ -122,15 +121,13 @@ def _basins(kind: str, state: Mapping[str, Any], slot: int, cancelled: Callable[
     check_map(fields, size[0] * size[1], steps)
     if kind == "gif":
         raise InputError("a map does not move: save it as PNG or SVG")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         found = basins(f, window, optimizer=rule, resolution=size, steps=steps, progress=lambda *_: cancelled())
     if kind == "csv":
         x, y = (grid.ravel().tolist() for grid in np.meshgrid(*found.x))
         rows = zip(x, y, found.label.ravel().tolist(), found.steps.ravel().tolist(), strict=True)
         return "".join(["x,y,label,steps\n", *(f"{a!r},{b!r},{label},{made}\n" for a, b, label, made in rows)]).encode()
-    with _drawing, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _drawing, warnings.catch_warnings(action="ignore"):
         return _picture(kind, lambda ax: found.plot(ax))
 
 
@@ -143,8 +140,7 @@ def _derivatives(kind: str, state: Mapping[str, Any], slot: int, cancelled: Call
     from koubai import plot
 
     run = walk(fields)
-    with _drawing, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _drawing, warnings.catch_warnings(action="ignore"):
         if kind == "gif":
             return _written(".gif", lambda path: plot.animate(run, path))
         f, x, h = read_function(fields.value("function")), fields.number("x"), fields.number("h", above=0.0)
@@ -178,8 +174,7 @@ def _networks(kind: str, state: Mapping[str, Any], slot: int, cancelled: Callabl
 
     run = live.run
     curves = [] if run is None or not live.epoch else [lambda ax: plot.training_curves(run, ax=ax)]
-    with _drawing, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _drawing, warnings.catch_warnings(action="ignore"):
         return _picture(kind, decision, *curves)
 
 

@@ -30,7 +30,7 @@ from koubai.descent.spec import read_optimizer
 from koubai.errors import FunctionError, InputError
 from koubai.lab.fields import Fields
 from koubai.lab.writing import optimizer_text, optimizer_words
-from koubai.messages import Worded, told, worded
+from koubai.messages import Worded, refused, told, worded
 from koubai.nn.datasets import TOYS, csv_columns, parse_csv
 from koubai.nn.sources import held_back
 from koubai.parameters import FloatArray
@@ -47,7 +47,6 @@ __all__ = [
     "as_command",
     "as_python",
     "check",
-    "columns_of_csv",
     "data",
     "decision",
     "diagnose",
@@ -56,7 +55,6 @@ __all__ = [
     "table_of_epochs",
     "tables",
     "train",
-    "training_part",
 ]
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -132,16 +130,14 @@ class Specification:
         data = _read_data(fields.fields("data", {"name": "spirals"}))
         loss = fields.word("loss", LOSSES, "crossentropy")
         if loss == "binarycrossentropy" and len(data.classes) != 2:
-            raise InputError(
-                worded(
-                    "binarycrossentropy tells two classes apart, and there are {count}: take crossentropy",
-                    count=len(data.classes),
-                )
+            raise refused(
+                "binarycrossentropy tells two classes apart, and there are {count}: take crossentropy",
+                count=len(data.classes),
             )
         validation = fields.number("validation", 0.0, 0.0, 0.9)
         if validation and len(data.y) < 2 * len(data.classes):
-            raise InputError(
-                worded("there are too few points ({count}) to hold some back; set validation to 0", count=len(data.y))
+            raise refused(
+                "there are too few points ({count}) to hold some back; set validation to 0", count=len(data.y)
             )
         return cls(
             data,
@@ -239,67 +235,50 @@ def _csv_data(fields: Fields) -> Data:
     if len(known) > 1:
         for column in (*columns, label):
             if column not in known:
-                raise InputError(
-                    worded(
-                        "{name} has no column {column!r}; it has: {known}",
-                        name=name,
-                        column=column,
-                        known=", ".join(known),
-                    )
+                raise refused(
+                    "{name} has no column {column!r}; it has: {known}", name=name, column=column, known=", ".join(known)
                 )
         if len(columns) < 2:
-            raise InputError(
-                worded(
-                    "{name} needs two columns of numbers and a label; it has only: {known}",
-                    name=name,
-                    known=", ".join(known),
-                )
+            raise refused(
+                "{name} needs two columns of numbers and a label; it has only: {known}",
+                name=name,
+                known=", ".join(known),
             )
         if len({*columns, label}) < 3:
-            raise InputError(worded("the two columns and the label must be three different columns"))
+            raise refused("the two columns and the label must be three different columns")
     table = parse_csv(text, label, columns=columns, name=name, **how)
     if len(table.X) > LIMITS["points"]:
-        raise InputError(
-            worded(
-                "{name} has {count:,} rows; at most {most:,} are accepted",
-                name=name,
-                count=len(table.X),
-                most=LIMITS["points"],
-            )
+        raise refused(
+            "{name} has {count:,} rows; at most {most:,} are accepted",
+            name=name,
+            count=len(table.X),
+            most=LIMITS["points"],
         )
     X = table.X
     if np.abs(X).max(initial=0.0) > 1e100:
-        raise InputError(worded("{name} has numbers beyond 1e100", name=name))
+        raise refused("{name} has numbers beyond 1e100", name=name)
     if table.classes is not None:
         names_of_classes, y = table.classes, table.y
     elif table.y.dtype.kind == "i":
         found, y = np.unique(table.y, return_inverse=True)
         names_of_classes = tuple(map(str, found.tolist()))
     else:
-        raise InputError(
-            worded(
-                "{name}: the label must be a class (text or whole numbers); column {label} has other numbers",
-                name=name,
-                label=label,
-            )
+        raise refused(
+            "{name}: the label must be a class (text or whole numbers); column {label} has other numbers",
+            name=name,
+            label=label,
         )
     if len(names_of_classes) == 1:
-        raise InputError(
-            worded(
-                "{name} has one class only, {label}: there is nothing to tell apart",
-                name=name,
-                label=names_of_classes[0],
-            )
+        raise refused(
+            "{name} has one class only, {label}: there is nothing to tell apart", name=name, label=names_of_classes[0]
         )
     if len(names_of_classes) > LIMITS["classes"]:
-        raise InputError(
-            worded(
-                "{name} has {count} classes in column {label}; at most {most} are accepted",
-                name=name,
-                count=len(names_of_classes),
-                label=label,
-                most=LIMITS["classes"],
-            )
+        raise refused(
+            "{name} has {count} classes in column {label}; at most {most} are accepted",
+            name=name,
+            count=len(names_of_classes),
+            label=label,
+            most=LIMITS["classes"],
         )
     standardize = nn.standardize(X)
     axes = ("x", "y") if table.features is None else (table.features[0], table.features[1])
@@ -318,12 +297,12 @@ def _csv_text(fields: Fields, name: Worded) -> tuple[str, dict[str, Any]]:
     """Return the text of a CSV, and how it is to be read."""
     text = fields.text("csv", most=LIMITS["csv"])
     if len(text.encode("utf-8", "surrogatepass")) > LIMITS["csv"]:
-        raise InputError(worded("{name} has more than {most:,} bytes; take fewer rows", name=name, most=LIMITS["csv"]))
+        raise refused("{name} has more than {most:,} bytes; take fewer rows", name=name, most=LIMITS["csv"])
     header = fields.flag("header") if fields.has("header") else None
     return text, {"header": header, "delimiter": fields.word("delimiter", DELIMITERS, ",")}
 
 
-def columns_of_csv(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any]:
+def _columns_of_csv(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any]:
     """Return the names of the columns in a CSV, their numbers if it begins without names."""
     fields = Fields(arguments).fields("dataset")
     text, how = _csv_text(fields, worded("the CSV"))
@@ -349,13 +328,11 @@ def _read_optimizer(fields: Fields) -> Optimizer:
     if isinstance(optimizer, str):
         raise InputError(f"{name} must be named, as in {{'name': 'Adam', 'lr': 0.03}}")
     if "evaluate" in optimizer.rule.uses:
-        raise InputError(
-            worded(
-                "{name}: {kind} searches along whole gradients, which mini-batches do not give; take Adam, or SGD with "
-                "momentum",
-                name=name,
-                kind=type(optimizer).__name__,
-            )
+        raise refused(
+            "{name}: {kind} searches along whole gradients, which mini-batches do not give; take Adam, or SGD with "
+            "momentum",
+            name=name,
+            kind=type(optimizer).__name__,
         )
     if not isinstance(optimizer.lr, int | float):
         raise InputError(f"{name}.lr must be a number > 0; the schedule is a field of its own")
@@ -466,8 +443,7 @@ class Live:
             return bool(raised) or time.monotonic() - began >= seconds
 
         try:
-            with warnings.catch_warnings(), np.errstate(all="ignore"):
-                warnings.simplefilter("ignore")
+            with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
                 run = self.network.fit(
                     spec.data.X, spec.targets, spec.optimizer, epochs=until - self.epoch, **spec.fit_options(),
                     resume=self.epoch > 0, on_epoch=on_epoch,
@@ -544,10 +520,7 @@ def data(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any]:
     found = _read_data(Fields(arguments).fields("dataset"))
     return {
         "arrays": {"points": found.X.astype(np.float32), "labels": found.y.astype(np.int32)},
-        "classes": list(found.classes),
-        "axes": list(found.axes),
-        "mean": list(found.mean),
-        "scale": list(found.scale),
+        **{name: list(getattr(found, name)) for name in ("classes", "axes", "mean", "scale")},
         "window": _square(found),
     }
 
@@ -607,7 +580,7 @@ def _frame(live: Live, epoch: int, since: int, want: Fields) -> dict[str, Any]:
         "ended": None if live.ended is None else told(live.ended),
         "layers": list(live.names),
         "loss": None if last is None else last[0],
-        "fun": network.loss(*training_part(spec)) if live.run is None else live.run.fun,
+        "fun": network.loss(*_training_part(spec)) if live.run is None else live.run.fun,
         "score": _accuracy(live),
         "lr": None if last is None else last[4],
         "nit": live.nit,
@@ -640,7 +613,7 @@ def held_out(spec: Specification) -> Array:
     return mask
 
 
-def training_part(spec: Specification) -> tuple[Array, Array]:
+def _training_part(spec: Specification) -> tuple[Array, Array]:
     """Return the points that are trained on, in the order that `Network.fit` has them, and their targets."""
     if not spec.validation:
         return spec.data.X, spec.targets
@@ -753,14 +726,14 @@ def check(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any]:
             cancelled()
         moved = vector.copy()
         moved[chosen] = parts
-        return float(loss(_named(layout, moved)))
+        return float(loss(layout.view(moved)))
 
     size = vector.size
     chosen = np.arange(size)
     if size > CHECKED:
         chosen = np.sort(np.random.default_rng(0).choice(size, CHECKED, replace=False))
     began = time.perf_counter()
-    _, slopes = value_and_grad(loss, method="backprop")(_named(layout, vector))
+    _, slopes = value_and_grad(loss, method="backprop")(layout.view(vector))
     backprop = np.concatenate([np.ravel(slopes[name]) for name in layout.names or ()])
     between = time.perf_counter()
     estimate = numerical_gradient(at, vector[chosen], method="central")
@@ -786,15 +759,6 @@ def check(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, Any]:
     }
 
 
-def _named(layout: Any, vector: FloatArray) -> dict[str, FloatArray]:
-    parts, start = {}, 0
-    for name, shape in zip(layout.names or (), layout.shapes, strict=True):
-        stop = start + math.prod(shape)
-        parts[name] = vector[start:stop].reshape(shape)
-        start = stop
-    return parts
-
-
 def _at(spec: Specification, epoch: int, cancelled: Cancelled) -> Live:
     """Return the training at an epoch, out of the pool; one of more than ten seconds is refused."""
     live = POOL.take(spec, epoch)
@@ -805,12 +769,10 @@ def _at(spec: Specification, epoch: int, cancelled: Cancelled) -> Live:
         raise
     if live.epoch < epoch and not live.ended:
         POOL.give_back(live)
-        raise InputError(
-            worded(
-                "epoch {epoch} is more than ten seconds away; the training has come to epoch {there}",
-                epoch=epoch,
-                there=live.epoch,
-            )
+        raise refused(
+            "epoch {epoch} is more than ten seconds away; the training has come to epoch {there}",
+            epoch=epoch,
+            there=live.epoch,
         )
     return live
 
@@ -827,9 +789,8 @@ def diagnose(arguments: Mapping[str, Any], cancelled: Cancelled) -> dict[str, An
     live = Live.begin(spec)
     live.advance(epoch, DIAGNOSED, cancelled)
     if live.run is None:
-        raise InputError(worded("there is nothing to diagnose: {why}", why=live.ended))
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
+        raise refused("there is nothing to diagnose: {why}", why=live.ended)
+    with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
         found = live.run.diagnose(lang=lang)
     return {
         "epoch": live.epoch,
@@ -886,11 +847,11 @@ def as_command(state: Mapping[str, Any]) -> str:
     """Return the command that trains to the same weights. Raises InputError for what the command line can't say."""
     spec, epoch = read_state(state)
     if spec.loss == "mse" or spec.init != "xavier":
-        raise InputError(worded("the command line has neither one-hot targets nor initializers; take Copy as Python"))
+        raise refused("the command line has neither one-hot targets nor initializers; take Copy as Python")
     items = [str(part) for units, activation in spec.layers for part in (units, activation)] + [str(spec.outputs)]
     rows = [f"{x!r},{y!r},{label}" for (x, y), label in zip(spec.data.X.tolist(), spec.data.y.tolist(), strict=True)]
     if len(set(spec.data.y.tolist())) != len(spec.data.classes):
-        raise InputError(worded("a class has no point, which a file can't say; take Copy as Python"))
+        raise refused("a class has no point, which a file can't say; take Copy as Python")
     words = [
         f"koubai train points.csv --layers {','.join(items)} --loss {spec.loss}",
         optimizer_words(spec.optimizer),
@@ -906,5 +867,5 @@ def read_state(state: Mapping[str, Any]) -> tuple[Specification, int]:
     return Specification.read(fields.value("spec")), fields.whole("epoch", 0, 0, LIMITS["epochs"])
 
 
-ASKS = {"csv_columns": columns_of_csv, "data": data, "train": train, "check": check, "diagnose_training": diagnose}
+ASKS = {"csv_columns": _columns_of_csv, "data": data, "train": train, "check": check, "diagnose_training": diagnose}
 REPLAYS = {"python": as_python, "command": as_command}

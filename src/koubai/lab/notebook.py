@@ -42,10 +42,7 @@ __all__ = [
     "Descent",
     "Room",
     "basins_of",
-    "basins_setting",
     "descent_of",
-    "descent_setting",
-    "given_function",
     "modules",
 ]
 
@@ -218,7 +215,7 @@ class Descent(Room):
     _room = traitlets.Unicode("descent").tag(sync=True)
 
     def _checked(self, changes: Mapping[str, Any]) -> dict[str, Any]:
-        return descent_setting(changes, self._setting.get("function"))
+        return _descent_setting(changes, self._setting.get("function"))
 
     @property
     def state(self) -> dict[str, Any]:
@@ -265,7 +262,7 @@ class Basins(Room):
     _room = traitlets.Unicode("basins").tag(sync=True)
 
     def _checked(self, changes: Mapping[str, Any]) -> dict[str, Any]:
-        return basins_setting(changes, self._setting.get("function"))
+        return _basins_setting(changes, self._setting.get("function"))
 
 
 def _copied(value: Any) -> Any:
@@ -286,7 +283,7 @@ def _as_numbers(value: Any) -> Any:
 # -- what is given ----------------------------------------------------------------------------------------------------
 
 
-def given_function(given: FunctionLike) -> dict[str, str]:
+def _given_function(given: FunctionLike) -> dict[str, str]:
     """Return a function as the page names it. Raises InputError for one that is neither typed nor of the catalogue."""
     if isinstance(given, Problem):
         given = {"problem": given.name}
@@ -337,7 +334,7 @@ def _shared(fields: Fields, function: Mapping[str, Any] | None) -> tuple[dict[st
     """Return what both rooms take of what is given, and the function that it is for."""
     setting: dict[str, Any] = {}
     if fields.has("function"):
-        function = setting["function"] = given_function(fields.value("function"))
+        function = setting["function"] = _given_function(fields.value("function"))
         setting["window"], setting["x0"] = None, _home(function)
     if function is None:
         raise InputError("function is missing")
@@ -349,7 +346,7 @@ def _shared(fields: Fields, function: Mapping[str, Any] | None) -> tuple[dict[st
     return setting, function
 
 
-def descent_setting(changes: Mapping[str, Any], function: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def _descent_setting(changes: Mapping[str, Any], function: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return what is given for the descent room as the page keeps it. Raises InputError for what can't be used."""
     fields = _only(changes, (*DESCENT, "window", "view", "panel"))
     setting, _ = _shared(fields, function)
@@ -379,7 +376,7 @@ def descent_setting(changes: Mapping[str, Any], function: Mapping[str, Any] | No
     return setting
 
 
-def basins_setting(changes: Mapping[str, Any], function: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def _basins_setting(changes: Mapping[str, Any], function: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return what is given for the basin room as the page keeps it. Raises InputError for what can't be used."""
     fields = _only(changes, ("function", "optimizer", "window", "steps", "x0"))
     setting, _ = _shared(fields, function)
@@ -405,11 +402,11 @@ def descent_of(given: FunctionLike, changes: Mapping[str, Any], look: Mapping[st
         "optimizers": [{"name": "SGD", "lr": 0.01}, {"name": "Momentum", "lr": 0.005}, {"name": "Adam", "lr": 0.2}],
         "max_steps": 200, "gtol": 1e-6, "seed": 0,
     }  # fmt: skip
-    return Descent(descent_setting({**defaults, **told}), **look)
+    return Descent(_descent_setting({**defaults, **told}), **look)
 
 
 def basins_of(given: FunctionLike, changes: Mapping[str, Any], look: Mapping[str, Any]) -> Basins:
     """Return the widget of a map of basins."""
     told = {name: value for name, value in changes.items() if value is not None}
     defaults = {"optimizer": {"name": "SGD", "lr": 0.01}, "steps": 200}
-    return Basins(basins_setting({**defaults, **told, "function": given}), **look)
+    return Basins(_basins_setting({**defaults, **told, "function": given}), **look)

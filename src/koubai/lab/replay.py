@@ -12,19 +12,14 @@ import numpy as np
 
 from koubai.descent.optimizers import Optimizer
 from koubai.descent.spec import read_optimizer
-from koubai.errors import InputError
 from koubai.lab.descents import LIMITS, Point, read_bounds, read_rule, read_size, read_window
 from koubai.lab.fields import Fields
 from koubai.lab.writing import bounds_words, function_text, function_word, optimizer_text, optimizer_words
-from koubai.messages import worded
+from koubai.messages import refused
 
 __all__ = [
     "ASKS",
     "KINDS",
-    "basins_as_command",
-    "basins_as_python",
-    "descent_as_command",
-    "descent_as_python",
     "own_state",
     "replay",
 ]
@@ -64,7 +59,7 @@ def _replays(room: str) -> Mapping[str, Callable[[State], str]]:
 # -- a descent --------------------------------------------------------------------------------------------------------
 
 
-def descent_as_python(state: State) -> str:
+def _descent_as_python(state: State) -> str:
     """Return a script that makes the descents of the room, and prints where each ends."""
     fields = Fields(state)
     point, rules = Point(fields), _rules(fields)
@@ -80,7 +75,7 @@ def descent_as_python(state: State) -> str:
     return "\n".join([*lines, ""])
 
 
-def descent_as_command(state: State) -> str:
+def _descent_as_command(state: State) -> str:
     """Return a command for each descent of the room; --json prints every digit."""
     fields = Fields(state)
     point = Point(fields)
@@ -99,7 +94,7 @@ def _rules(fields: Fields) -> list[Optimizer | str]:
     if fields.has("optimizers"):
         given = fields.list("optimizers", most=LIMITS["optimizers"])
         if not given:
-            raise InputError(worded("choose an optimizer first: there is no descent to copy"))
+            raise refused("choose an optimizer first: there is no descent to copy")
         return [read_optimizer(one, f"optimizers[{i}]") for i, one in enumerate(given)]
     return [read_optimizer(fields.value("optimizer"))]
 
@@ -124,7 +119,7 @@ def _start_text(point: Point) -> str:
 # -- basins -----------------------------------------------------------------------------------------------------------
 
 
-def basins_as_python(state: State) -> str:
+def _basins_as_python(state: State) -> str:
     """Return a script that makes the map of the room."""
     fields = Fields(state)
     width, height = read_size(fields, "resolution", (200, 200), LIMITS["side"])
@@ -141,7 +136,7 @@ def basins_as_python(state: State) -> str:
     ])  # fmt: skip
 
 
-def basins_as_command(state: State) -> str:
+def _basins_as_command(state: State) -> str:
     """Return the command that makes the map of the room, as a picture and as numbers."""
     fields = Fields(state)
     width, height = read_size(fields, "resolution", (200, 200), LIMITS["side"])
@@ -154,7 +149,7 @@ def basins_as_command(state: State) -> str:
 
 
 REPLAYS: dict[str, Mapping[str, Callable[[State], str]]] = {
-    "descent": {"python": descent_as_python, "command": descent_as_command},
-    "basins": {"python": basins_as_python, "command": basins_as_command},
+    "descent": {"python": _descent_as_python, "command": _descent_as_command},
+    "basins": {"python": _basins_as_python, "command": _basins_as_command},
 }
 ASKS = {"replay": replay}

@@ -11,18 +11,15 @@ from typing import Any
 from koubai.descent.files import describe_optimizer
 from koubai.descent.optimizers import SEMANTICS, Optimizer
 from koubai.descent.schedules import Schedule
-from koubai.errors import InputError
-from koubai.messages import worded
+from koubai.messages import refused
 
 __all__ = [
     "bounds_words",
     "flat_optimizer",
     "function_text",
     "function_word",
-    "number_text",
     "optimizer_text",
     "optimizer_words",
-    "schedule_text",
 ]
 
 
@@ -50,17 +47,17 @@ def function_word(given: Mapping[str, Any]) -> str:
     return shlex.quote(given.get("problem") or " ".join(given["expression"].split()))
 
 
-def number_text(value: Any) -> str:
+def _number_text(value: Any) -> str:
     """Return how a setting is written in Python."""
     if isinstance(value, float) and not math.isfinite(value):
         return f'float("{value}")'
-    return schedule_text(value) if isinstance(value, Schedule) else repr(value)
+    return _schedule_text(value) if isinstance(value, Schedule) else repr(value)
 
 
-def schedule_text(schedule: Schedule) -> str:
+def _schedule_text(schedule: Schedule) -> str:
     """Return how a schedule is written in Python."""
     found = [(f.name, getattr(schedule, f.name)) for f in dataclasses.fields(schedule)]
-    given = ", ".join(f"{name}={number_text(value)}" for name, value in found if value is not None)
+    given = ", ".join(f"{name}={_number_text(value)}" for name, value in found if value is not None)
     return f"kb.schedules.{type(schedule).__name__}({given})"
 
 
@@ -80,8 +77,8 @@ def optimizer_text(rule: Optimizer | str) -> str:
     if isinstance(rule, str):
         return repr(rule)
     framework = [f"semantics={rule.semantics!r}"] * ("semantics" in flat_optimizer(rule))
-    own = [f"{name}={number_text(value)}" for name, value in _settings(rule).items()]
-    return f"kb.{type(rule).__name__}({', '.join([f'lr={number_text(rule.lr)}', *own, *framework])})"
+    own = [f"{name}={_number_text(value)}" for name, value in _settings(rule).items()]
+    return f"kb.{type(rule).__name__}({', '.join([f'lr={_number_text(rule.lr)}', *own, *framework])})"
 
 
 def optimizer_words(rule: Optimizer | str) -> str:
@@ -89,7 +86,7 @@ def optimizer_words(rule: Optimizer | str) -> str:
     if isinstance(rule, str):
         return f"--optimizer {rule}"
     if callable(rule.lr) or isinstance(rule.lr, str):
-        raise InputError(worded("the command line has no schedules: copy it as Python"))
+        raise refused("the command line has no schedules: copy it as Python")
     words = [f"--optimizer {rule.name}", f"--lr {rule.lr!r}"]
     words += [f"--semantics {rule.semantics}"] * ("semantics" in flat_optimizer(rule))
     for name, value in _settings(rule).items():

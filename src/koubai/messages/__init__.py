@@ -23,7 +23,9 @@ __all__ = [
     "counted",
     "language",
     "reason",
+    "refused",
     "speaking",
+    "table",
     "text",
     "told",
     "translations",
@@ -67,7 +69,8 @@ def speaking(lang: str | None) -> Iterator[str]:
         _spoken.reset(before)
 
 
-def _table(name: str) -> dict[str, Any]:
+def table(name: str) -> dict[str, Any]:
+    """Return the entries of a file of this room, by table."""
     import tomllib  # not at the top: a descent in English needs neither
     from importlib.resources import files
 
@@ -77,8 +80,8 @@ def _table(name: str) -> dict[str, Any]:
 @functools.cache
 def catalogue(lang: str) -> dict[str, str]:
     """Return the texts of a language by name, as "remedy.lr"."""
-    table = _table(f"{lang}.toml")
-    return {f"{group}.{name}": text for group, texts in table.items() for name, text in texts.items()}
+    groups = table(f"{lang}.toml")
+    return {f"{group}.{name}": text for group, texts in groups.items() for name, text in texts.items()}
 
 
 def text(name: str, lang: str, /, **values: Any) -> str:
@@ -105,10 +108,15 @@ def worded(template: str, /, **values: Any) -> Worded:
     return made
 
 
+def refused(template: str, /, **values: Any) -> InputError:
+    """Return the error with the sentence that `worded` makes of this."""
+    return InputError(worded(template, **values))
+
+
 @functools.cache
 def translations(lang: str) -> dict[str, str]:
     """Return the sentences of a language by their English templates."""
-    return {en: own for table in _table(f"worded.{lang}.toml").values() for en, own in table.items()}
+    return {en: own for group in table(f"worded.{lang}.toml").values() for en, own in group.items()}
 
 
 def told(sentence: object, lang: str | None = None) -> str:

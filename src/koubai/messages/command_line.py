@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import tomllib
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 from typing import Any
 
 import typer
+
+from koubai.messages import LANGUAGES, table
 
 __all__ = ["asked_language", "help_texts", "run", "translate"]
 
@@ -38,8 +38,7 @@ def asked_language(arguments: Sequence[str]) -> str | None:
 @functools.cache
 def help_texts(lang: str) -> dict[str, dict[str, str]]:
     """Return the help in a language, by command and parameter; empty for English, which stands with the commands."""
-    file = files(__package__).joinpath(f"help.{lang}.toml")
-    return tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return {} if lang == LANGUAGES[0] else table(f"help.{lang}.toml")
 
 
 def translate(command: Any, lang: str) -> None:

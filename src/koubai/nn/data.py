@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from koubai.descent.batches import Batches, Stream, batches, check_whole, sample_arrays
+from koubai.descent.batches import Batches, Stream, batches, sample_arrays
 from koubai.errors import InputError
-from koubai.parameters import FloatArray
+from koubai.parameters import FloatArray, check_whole
 
 __all__ = ["Batches", "Standardizer", "Stream", "batches", "one_hot", "split", "standardize"]
 

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from koubai.descent.files import open_regular
 from koubai.errors import InputError, MissingPackageError, UnknownNameError
-from koubai.messages import Worded, worded
-from koubai.parameters import FloatArray
+from koubai.messages import Worded, refused, worded
+from koubai.parameters import FloatArray, check_whole
 
 __all__ = [
     "TOYS",
@@ -34,7 +34,6 @@ __all__ = [
 ]
 
 Labels: TypeAlias = npt.NDArray[np.int64]
-Row: TypeAlias = tuple[int, list[str]]  # the number of a line in its file, and its cells
 
 
 # -- classes in the plane ---------------------------------------------------------------------------------------------
@@ -240,8 +239,7 @@ TOYS = {f.__name__: f for f in (moons, circles, spirals, blobs, xor)}
 def _begin(n: int, classes: int, noise: float, seed: int) -> tuple[np.random.Generator, Labels]:
     """Check the arguments; return the generator and the labels 0, 1, …, 0, 1, …"""
     for name, value, least in (("classes", classes, 2), ("n", n, max(2, int(classes))), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise InputError(f"{name} must be a whole number ≥ {least}, got {value!r}")
+        check_whole(value, least, name)
     if isinstance(noise, bool) or not isinstance(noise, int | float | np.number) or not 0 <= noise < np.inf:
         raise InputError(f"noise must be a number ≥ 0, got {noise!r}")
     return np.random.default_rng(seed), np.arange(n, dtype=np.int64) % classes
@@ -392,7 +390,7 @@ def parse_csv(
     try:
         return _table_of(_lines(text), name, label, header, delimiter, columns, numbered=True)
     except csv.Error as error:
-        raise InputError(worded("{name} is not CSV: {error}", name=name, error=str(error))) from None
+        raise refused("{name} is not CSV: {error}", name=name, error=str(error)) from None
 
 
 def csv_columns(text: str, *, header: bool | None = None, delimiter: str = ",") -> tuple[str, ...]:
@@ -423,23 +421,15 @@ def _table_of(
     columns: Sequence[str] | None = None, *, numbered: bool = False,
 ) -> Table:  # fmt: skip
     reader = csv.reader(file, delimiter=delimiter)
+    # the number of each line in its file, and its cells
     rows = ((reader.line_num, [cell.strip() for cell in row]) for row in reader if row)
-    return _read_table(rows, shown, label, header, columns, numbered=numbered)
-
-
-def _read_table(
-    rows: Iterator[Row], shown: str, label: str | None, header: bool | None, columns: Sequence[str] | None,
-    *, numbered: bool,
-) -> Table:  # fmt: skip
     begin = next(rows, None)
     if begin is None:
-        raise InputError(worded("{name} is empty", name=shown))
+        raise refused("{name} is empty", name=shown)
     _, first = begin
     width = len(first)
     if width < 2:
-        raise InputError(
-            worded("{name} has one column; it needs a feature and a label (is another delimiter meant?)", name=shown)
-        )
+        raise refused("{name} has one column; it needs a feature and a label (is another delimiter meant?)", name=shown)
     names = _names(first, header)
     if names is None and label is not None and not numbered:
         raise InputError(f"{shown} begins without a line of names: leave label out, it is the last column")
@@ -448,9 +438,7 @@ def _read_table(
     def place_of(column: str) -> int:
         if known.count(column) > 1:
             count = known.count(column)
-            raise InputError(
-                worded("{name} has {count} columns called {column!r}", name=shown, count=count, column=column)
-            )
+            raise refused("{name} has {count} columns called {column!r}", name=shown, count=count, column=column)
         if column not in known:
             raise UnknownNameError(f"column of {shown}", column, known)
         return known.index(column)
@@ -469,12 +457,13 @@ def _read_table(
     numbers, texts, lines = array("d"), [], []
     for line, cells in rows if names is not None else chain([begin], rows):
         if len(cells) != width:
-            raise InputError(
-                worded(
-                    "{name}, line {line} has {count} cells, the first line has {width}",
-                    name=shown, line=line, count=len(cells), width=width,
-                )
-            )  # fmt: skip
+            raise refused(
+                "{name}, line {line} has {count} cells, the first line has {width}",
+                name=shown,
+                line=line,
+                count=len(cells),
+                width=width,
+            )
         texts.append(cells[place])
         lines.append(line)
         try:
@@ -483,15 +472,15 @@ def _read_table(
             wrong = next(i for i in places if not _is_number(cells[i]))
             at = where(line, wrong)
             if not cells[wrong]:
-                raise InputError(worded("{where} is empty", where=at)) from None
-            raise InputError(worded("{where} is {cell!r}, not a number", where=at, cell=cells[wrong])) from None
+                raise refused("{where} is empty", where=at) from None
+            raise refused("{where} is {cell!r}, not a number", where=at, cell=cells[wrong]) from None
     if not lines:
-        raise InputError(worded("{name} has a line of names and no samples", name=shown))
+        raise refused("{name} has a line of names and no samples", name=shown)
     X = np.array(numbers).reshape(len(lines), len(places))
     if not np.isfinite(X).all():
         row, wrong = np.argwhere(~np.isfinite(X))[0]
         at = where(lines[row], places[wrong])
-        raise InputError(worded("{where} is {number}; drop the line or fill it in", where=at, number=X[row, wrong]))
+        raise refused("{where} is {number}; drop the line or fill it in", where=at, number=X[row, wrong])
     numeric = _is_number(texts[0])
     for line, text in zip(lines, texts, strict=True):
         if problem := _problem(where(line, place), text, numeric):
@@ -506,13 +495,11 @@ def _read_table(
     whole = [int(text) for text in texts]
     for line, number in zip(lines, whole, strict=True):
         if not -(2**63) <= number < 2**63:
-            raise InputError(
-                worded(
-                    "{where} is {number}, beyond whole numbers of 64 bits; put a letter before such labels, to have "
-                    "them read as text",
-                    where=where(line, place),
-                    number=number,
-                )
+            raise refused(
+                "{where} is {number}, beyond whole numbers of 64 bits; put a letter before such labels, to have "
+                "them read as text",
+                where=where(line, place),
+                number=number,
             )
     return Table(X, np.array(whole, dtype=np.int64), features, named, None)
 

@@ -13,13 +13,12 @@ from typing import Any, ClassVar, NoReturn, TypeAlias
 import numpy as np
 
 from koubai.derivatives.paths import Paths
-from koubai.descent.batches import check_whole
 from koubai.errors import InputError
 from koubai.graph.call import Leaves
 from koubai.graph.mirror import mirrored
 from koubai.graph.reverse import pullback
 from koubai.nn.settings import Configurable
-from koubai.parameters import real_array
+from koubai.parameters import check_whole, real_array
 
 __all__ = ["Arrays", "Layer", "Shape", "Weights", "fitting", "layer_by_layer"]
 
@@ -235,8 +234,7 @@ class Layer(Configurable):
         if not (self.takes_integers and x.dtype.kind in "iu"):
             x = real_array(x, "x")
         if seed is not None:
-            check_whole(seed, 0, "seed")
-            seed = int(seed)
+            seed = check_whole(seed, 0, "seed")
         if x.ndim < 2 and not self.takes_integers:
             raise InputError(
                 f"{self.name}: x has shape {x.shape}; axis 0 must be the samples: x[None] is a batch of one"

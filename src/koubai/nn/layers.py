@@ -14,13 +14,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from koubai.descent.batches import check_whole
 from koubai.errors import InputError
 from koubai.graph import activations, windows  # noqa: F401 their primitives enter the table
 from koubai.graph.ops import apply
 from koubai.nn.initializers import Initializer, draw, initializer, normal
 from koubai.nn.layer import Arrays, Layer, Shape, Weights
-from koubai.parameters import real_array
+from koubai.nn.settings import below_one, positive
+from koubai.parameters import check_flag, check_whole, real_array
 
 __all__ = [
     "GELU",
@@ -47,12 +47,6 @@ Pair: TypeAlias = tuple[int, int]
 
 def _shown(value: Any) -> str:
     return "×".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _whole(value: Any, least: int, argument: str) -> int:
-    """Return a whole number ≥ least. Raises InputError for anything else."""
-    check_whole(value, least, argument)
-    return int(value)
 
 
 def _given(value: Any, axes: int, form: str) -> Any:
@@ -203,7 +197,7 @@ class GELU(_Activation):
 
     def __init__(self, *, approximate: bool = False) -> None:
         super().__init__()
-        self.approximate = _flag(approximate, "approximate")
+        self.approximate = check_flag(approximate, "approximate")
         if approximate:
             self.name = "GELU(approximate)"
 
@@ -267,9 +261,9 @@ class Dense(Layer):
             self._params, units = _with_bias(W, b, bias), W.shape[1]
         elif b is not None:
             raise InputError(f"b goes with weights, Dense(W, b); got Dense({units!r}, {b!r})")
-        self.units = _whole(units, 1, "units")
+        self.units = check_whole(units, 1, "units")
         self.init = initializer(init)
-        self.bias = _flag(bias, "bias")
+        self.bias = check_flag(bias, "bias")
         self.name = f"Dense({self.units})"
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -338,7 +332,7 @@ class Conv2D(Layer):
         super().__init__()
         if (W := _given(filters, 4, "(filters, channels, height, width)")) is not None:
             self._params, filters, kernel = _with_bias(W, kernel, bias), W.shape[0], W.shape[2:]
-        self.filters = _whole(filters, 1, "filters")
+        self.filters = check_whole(filters, 1, "filters")
         self.kernel, self.stride = _pair(kernel, 1, "kernel"), _pair(stride, 1, "stride")
         if isinstance(padding, str):
             if padding != "same" or self.stride != (1, 1) or not all(n % 2 for n in self.kernel):
@@ -349,7 +343,7 @@ class Conv2D(Layer):
             padding = (self.kernel[0] // 2, self.kernel[1] // 2)
         self.padding = _pair(padding, 0, "padding")
         self.init = initializer(init)
-        self.bias = _flag(bias, "bias")
+        self.bias = check_flag(bias, "bias")
         self.name = f"Conv2D({self.filters}, {_shown(self.kernel)})"
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -436,8 +430,8 @@ def _pair(value: Any, least: int, argument: str) -> Pair:
     if isinstance(value, tuple | list):
         if len(value) != 2:
             raise InputError(f"{argument} must be a whole number or a pair (height, width), got {value!r}")
-        return _whole(value[0], least, argument), _whole(value[1], least, argument)
-    return (_whole(value, least, argument),) * 2
+        return check_whole(value[0], least, argument), check_whole(value[1], least, argument)
+    return (check_whole(value, least, argument),) * 2
 
 
 def _place_counts(name: str, input_shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
@@ -504,7 +498,7 @@ class Embedding(Layer):
         super().__init__()
         if size is None and (W := _given(count, 2, "(count, size)")) is not None:
             self._params, (count, size) = {"W": W}, W.shape
-        self.count, self.size = _whole(count, 1, "count"), _whole(size, 1, "size")
+        self.count, self.size = check_whole(count, 1, "count"), check_whole(size, 1, "size")
         self.init = functools.partial(normal, std=1.0) if init is None else initializer(init)
         self.name = f"Embedding({self.count}, {self.size})"
 
@@ -553,9 +547,7 @@ class Dropout(Layer):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        if isinstance(p, bool) or not isinstance(p, Real) or not 0 <= float(p) < 1:
-            raise InputError(f"p must lie in [0, 1), got {p!r}")
-        self.p: float = float(p)
+        self.p = below_one(p, "p")
         self.name = f"Dropout({p})"
 
     def noise(self, x_shape: Shape, rng: np.random.Generator, dtype: Any, out: Any = None) -> Any:
@@ -609,7 +601,7 @@ class BatchNorm(Layer):
 
     def __init__(self, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__()
-        self.momentum, self.eps = _fraction(momentum, "momentum"), _positive(eps, "eps")
+        self.momentum, self.eps = _fraction(momentum, "momentum"), positive(eps, "eps")
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) not in (1, 3):
@@ -675,8 +667,8 @@ class LayerNorm(Layer):
 
     def __init__(self, axes: int | None = None, *, eps: float = 1e-5) -> None:
         super().__init__()
-        self.axes = None if axes is None else _whole(axes, 1, "axes")
-        self.eps = _positive(eps, "eps")
+        self.axes = None if axes is None else check_whole(axes, 1, "axes")
+        self.eps = positive(eps, "eps")
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if not input_shape or (self.axes or 1) > len(input_shape):
@@ -699,19 +691,7 @@ class LayerNorm(Layer):
         return _outward(centered * (1.0 / np.sqrt(var + self.eps)) * gamma + beta), state
 
 
-def _flag(value: Any, argument: str) -> bool:
-    if not isinstance(value, bool | np.bool_):
-        raise InputError(f"{argument} must be True or False, got {value!r}")
-    return bool(value)
-
-
 def _fraction(value: Any, argument: str) -> float:
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
         raise InputError(f"{argument} must lie in [0, 1], got {value!r}")
-    return float(value)
-
-
-def _positive(value: Any, argument: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not float(value) > 0:
-        raise InputError(f"{argument} must be a number > 0, got {value!r}")
     return float(value)

@@ -8,17 +8,17 @@ before softmax or sigmoid, the logits: their formulas then neither overflow nor 
 from __future__ import annotations
 
 import math
-from numbers import Real
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from koubai.derivatives.gradient import Differentiated
+from koubai.descent.batches import check_finite
 from koubai.errors import InputError
 from koubai.graph import activations  # noqa: F401 its primitives enter the table
 from koubai.graph.mirror import mirrored
 from koubai.graph.ops import apply
-from koubai.nn.settings import Configurable
+from koubai.nn.settings import Configurable, below_one, positive
 from koubai.parameters import real_array
 
 __all__ = ["MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "Huber", "Loss", "hits", "sample_weights"]
@@ -100,7 +100,7 @@ class Loss(Configurable):
                 f"{self.name}: y has shape {y.shape}, but the network puts out {output_shape} a sample; "
                 f"give y the shape {('samples', *output_shape)}".replace("'", "")
             )
-        _check_finite(y)
+        check_finite(y, "y")
         return y
 
     def predict(self, outputs: Any) -> Any:
@@ -166,13 +166,6 @@ def _share(losses: Any, weight: Any) -> Any:
     return losses / np.maximum(weight, np.finfo(weight.dtype).tiny)
 
 
-def _check_finite(y: Any) -> None:
-    bad = np.argwhere(~np.isfinite(y))
-    if len(bad):
-        at = ", ".join(map(str, bad[0]))
-        raise InputError(f"y must be finite, but y[{at}] = {y[tuple(bad[0])]}; leave such samples out")
-
-
 class MSE(Loss):
     """Mean squared error: for targets that are numbers.
 
@@ -229,9 +222,7 @@ class Huber(Loss):
 
     def __init__(self, delta: float = 1.0) -> None:
         super().__init__()
-        if isinstance(delta, bool) or not isinstance(delta, Real) or not float(delta) > 0:
-            raise InputError(f"delta must be a number > 0, got {delta!r}")
-        self.delta: float = float(delta)
+        self.delta = positive(delta, "delta")
         self.name = f"Huber({delta})"
 
     def each(self, outputs: Any, y: Any) -> Any:
@@ -268,7 +259,7 @@ class BinaryCrossEntropy(Loss):
         self.class_weight = None if class_weight is None else _class_weights(class_weight)
         if self.class_weight is not None and len(self.class_weight) != 2:
             raise InputError(f"class_weight must be (weight of no, weight of yes), got {class_weight!r}")
-        self.label_smoothing = _smoothing(label_smoothing)
+        self.label_smoothing = below_one(label_smoothing, "label_smoothing")
 
     def __call__(self, outputs: Any, y: Any, sample_weight: Any = None) -> Any:
         y = self._targets(outputs, y)
@@ -349,7 +340,7 @@ class CrossEntropy(Loss):
     def __init__(self, *, class_weight: Any = None, label_smoothing: float = 0.0) -> None:
         super().__init__()
         self.class_weight = None if class_weight is None else _class_weights(class_weight)
-        self.label_smoothing = _smoothing(label_smoothing)
+        self.label_smoothing = below_one(label_smoothing, "label_smoothing")
 
     def __call__(self, outputs: Any, y: Any, sample_weight: Any = None) -> Any:
         shifted = outputs - apply("largest", outputs, axis=(1,), keepdims=True)
@@ -443,7 +434,7 @@ def _are_whole(y: Any) -> bool:
 def _probabilities(y: Any, classes: int) -> Any:
     if y.shape[1] != classes:
         raise InputError(f"y has rows of {y.shape[1]} probabilities, but the network puts out {classes} a sample")
-    _check_finite(y)
+    check_finite(y, "y")
     wrong = np.flatnonzero((y < 0).any(axis=1) | (np.abs(y.sum(axis=1) - 1.0) > 1e-3))
     if wrong.size:
         i = wrong[0]
@@ -461,9 +452,3 @@ def _class_weights(weights: Any) -> Any:
     if array.ndim != 1 or not np.all(array >= 0) or not np.any(array > 0) or not np.all(np.isfinite(array)):
         raise InputError(f"class_weight must be one number ≥ 0 a class, not all of them 0, got {weights!r}")
     return array
-
-
-def _smoothing(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < 1:
-        raise InputError(f"label_smoothing must lie in [0, 1), got {value!r}")
-    return float(value)

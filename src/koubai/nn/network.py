@@ -39,7 +39,7 @@ from koubai.nn.sources import (
     mean_weight,
     scaled,
 )
-from koubai.parameters import FloatArray, Layout
+from koubai.parameters import FloatArray, Layout, check_whole
 
 __all__ = ["Epoch", "Evaluation", "Network"]
 
@@ -131,8 +131,7 @@ class Network(Configurable):
         if isinstance(loss, type) or not isinstance(loss, Loss):
             hint = f"; write {loss.__name__}()" if isinstance(loss, type) else ", such as kb.nn.CrossEntropy()"
             raise InputError(f"loss must be a Loss, got {loss!r}{hint}")
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-            raise InputError(f"seed must be a whole number ≥ 0, got {seed!r}")
+        check_whole(seed, 0, "seed")
         try:
             self.dtype = np.dtype(dtype)
         except TypeError:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, ClassVar
 
 from koubai.errors import InputError, UnknownNameError
 
-__all__ = ["Configurable", "is_own"]
+__all__ = ["Configurable", "below_one", "is_own", "positive"]
 
 
 class Configurable:
@@ -61,3 +62,17 @@ class Configurable:
 def is_own(kind: type) -> bool:
     """Return whether a class is one of koubai's, of which everything is known."""
     return kind.__module__.startswith("koubai.nn.")
+
+
+def below_one(value: Any, name: str) -> float:
+    """Return a number in [0, 1). Raises InputError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < 1:
+        raise InputError(f"{name} must lie in [0, 1), got {value!r}")
+    return float(value)
+
+
+def positive(value: Any, name: str) -> float:
+    """Return a number > 0. Raises InputError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not float(value) > 0:
+        raise InputError(f"{name} must be a number > 0, got {value!r}")
+    return float(value)

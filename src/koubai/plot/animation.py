@@ -24,7 +24,7 @@ from koubai.plot.descent import path_1d, path_2d
 from koubai.plot.style import DARK, PATH, halo, number
 from koubai.plot.text import said, spoken
 
-__all__ = ["PATH_ORDER", "animate", "moving_target", "write_moving"]
+__all__ = ["PATH_ORDER", "animate", "moving_target", "picture_of", "write_moving"]
 
 FRAMES = 100  # at most
 PAUSE, LAST = 80, 2500  # milliseconds that a frame is shown, and the last one
@@ -79,12 +79,9 @@ def animate(run: Run, path: str | os.PathLike[str], *, minima: Iterable[Any] = (
     canvas: Any = FigureCanvasAgg(figure)  # matplotlib's has no types
     ax = (path_1d if layout.size == 1 else path_2d)(run, minima=minima, ax=figure.add_subplot())
 
-    def picture() -> Any:
-        return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-
     canvas.draw()
-    palette = picture().quantize(256)
-    last = picture().quantize(palette=palette, dither=Image.Dither.NONE)
+    palette = picture_of(canvas).quantize(256)
+    last = picture_of(canvas).quantize(palette=palette, dither=Image.Dither.NONE)
     figure.set_layout_engine("none")  # from here on nothing moves but the path
     for artist in (*ax.collections, *ax.lines):
         if artist.get_zorder() in PATH_ORDER and not str(artist.get_label()).startswith(said("start")):
@@ -104,8 +101,15 @@ def animate(run: Run, path: str | os.PathLike[str], *, minima: Iterable[Any] = (
         ax.set_title(said("frame", step=run.history.t[row], fun=number(run.history.fun[row])), fontsize="medium")
         for artist in (line, point, ax.title):
             ax.draw_artist(artist)
-        frames.append(picture().quantize(palette=palette, dither=Image.Dither.NONE))
+        frames.append(picture_of(canvas).quantize(palette=palette, dither=Image.Dither.NONE))
     return write_moving(target, [*frames, last], said("moving_path"))
+
+
+def picture_of(canvas: Any) -> Any:
+    """Return what is on a canvas as a picture of Pillow's, without transparency."""
+    from PIL import Image
+
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
 def moving_target(path: str | os.PathLike[str]) -> Path:

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from koubai.descent.record import Run, Status
 from koubai.errors import InputError
 from koubai.messages import reason
 from koubai.parameters import FloatArray, Layout, flatten
 from koubai.plot.field import (
-    NO_VALUE,
     draw_field,
+    gaps_of,
     height,
     label_axes,
     read_ranges,
@@ -27,7 +26,7 @@ from koubai.plot.field import (
     set_aspect,
 )
 from koubai.plot.fitting import Fitting, along, finish
-from koubai.plot.scales import log_scale
+from koubai.plot.scales import count_along, log_scale
 from koubai.plot.style import DARK, LIGHT, axes_for, halo, look, number
 from koubai.plot.text import counted, said, spoken, status_name
 from koubai.plot.window import MARGIN, beginning, fill, include, layout_of, minima_of, points_of, surround, within
@@ -110,8 +109,7 @@ def paths(
         least = min(float(run.history.fun[within(way, ranges)].min(initial=np.inf)) for run, way in _pairs(named, ways))
         field = draw_field(ax, f, layout, ranges, least)
         set_aspect(ax, ranges)
-        if field is None or field.has_gaps:
-            gaps.append(Patch(facecolor=NO_VALUE, edgecolor=DARK, label=said("f_not_finite")))
+        gaps = gaps_of(field)
         rows = ways
     else:
         visible = np.column_stack([visible, sample_points(f, layout, visible.T)])
@@ -216,10 +214,8 @@ def compare(
         ax.set_ylim(low / (high / low) ** 0.05, high)
     ax.set_ylabel(said("loss") if base == 0 else said("loss_above", base=number(-base)))
     log_scale(ax, heights)
-    ax.set_xlabel(said("step"))
     ax.margins(x=0.08)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.grid(alpha=0.25)
+    count_along(ax, said("step"))
     remember(ax, before, "loss", named, runs, labels)
     finish(ax, f"{_count(named)}: {_lowest(named)}", title=title, legend=legend, beside=len(named) > 3)
     return ax

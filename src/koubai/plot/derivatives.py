@@ -13,7 +13,17 @@ from matplotlib.patches import Patch
 from koubai.derivatives.differences import Estimate, derivative, numerical_gradient
 from koubai.errors import FunctionError, InputError
 from koubai.parameters import FloatArray, Layout, as_scalar, flatten
-from koubai.plot.field import NO_VALUE, draw_field, height, label_axes, read_ranges, sample_line, set_aspect, shown
+from koubai.plot.field import (
+    NO_VALUE,
+    draw_field,
+    gaps_of,
+    height,
+    label_axes,
+    read_ranges,
+    sample_line,
+    set_aspect,
+    shown,
+)
 from koubai.plot.fitting import finish
 from koubai.plot.style import CURVE, DARK, END, LIGHT, PATH, THIRD, axes_for, halo, number
 from koubai.plot.text import said
@@ -316,9 +326,7 @@ def gradient_field(
         _mark(ax, *marked, downhill, longest * ARROWS / 1.2 if proportional and longest > 0 else 0.0)
     what = said("descent_direction" if downhill else "gradient")
     what = what if proportional else said("direction_only", what=what)
-    gap = Patch(facecolor=NO_VALUE, edgecolor=DARK, label=said("f_not_finite"))
-    gaps = [gap] if field is None or field.has_gaps else []
-    finish(ax, what, title=title, legend=legend, extra=gaps)
+    finish(ax, what, title=title, legend=legend, extra=gaps_of(field))
     return ax
 
 

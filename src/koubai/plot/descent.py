@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from koubai.descent.record import Run, Status
 from koubai.diagnosis import diagnose
@@ -16,8 +14,8 @@ from koubai.errors import InputError
 from koubai.parameters import FloatArray, Layout
 from koubai.plot.comparison import compare, drawn_before, mark_minima, paths, reason_of, remember, run_label, thin
 from koubai.plot.field import (
-    NO_VALUE,
     draw_field,
+    gaps_of,
     height,
     label_axes,
     read_ranges,
@@ -27,7 +25,7 @@ from koubai.plot.field import (
 )
 from koubai.plot.fitting import finish
 from koubai.plot.network import training_curves
-from koubai.plot.scales import log_scale
+from koubai.plot.scales import count_along, log_scale
 from koubai.plot.style import BEST, CURVE, DARK, END, PATH, START, THIRD, axes_for, halo, number
 from koubai.plot.text import counted, said, spoken, status_name
 from koubai.plot.window import MARGIN, beginning, fill, include, layout_of, minima_of, points_of, surround, within
@@ -228,10 +226,8 @@ def path_2d(
     _mark_ends(ax, run, points, layout, inside, zorder=5)
     mark_minima(ax, known[within(known, ranges)], zorder=4)
     label_axes(ax, run.function, layout)
-    gap = Patch(facecolor=NO_VALUE, edgecolor=DARK, label=said("f_not_finite"))
-    gaps = [gap] if field is None or field.has_gaps else []
     remember(ax, before, "path", {"": run}, [run], None, bounds=bounds, minima=minima)
-    finish(ax, *_title(run, _beyond(run, inside)), title=title, legend=legend, extra=gaps)
+    finish(ax, *_title(run, _beyond(run, inside)), title=title, legend=legend, extra=gaps_of(field))
     return ax
 
 
@@ -295,9 +291,7 @@ def convergence(run: Run, *, title: str | None = None, legend: bool = True, ax: 
                 path_effects=halo(2.5, 0.8), label=said("epoch_mean"), zorder=4)  # fmt: skip
     ax.set_ylabel(said("f_and_gradient"))
     log_scale(ax, np.concatenate(drawn))
-    ax.set_xlabel(said("step"))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.grid(alpha=0.25)
+    count_along(ax, said("step"))
     remember(ax, before, "loss", {"": run}, [run], None)
     finish(ax, *_title(run), title=title, legend=legend)
     return ax

@@ -9,26 +9,32 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.contour import QuadContourSet
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from koubai.errors import InputError
 from koubai.parameters import FloatArray, Layout, as_scalar
 from koubai.plot.scales import CLOSE, less, plain_ticks, roundest
-from koubai.plot.style import DARK, FIELD, number
+from koubai.plot.style import DARK, FIELD, figure_of, number
+from koubai.plot.text import said
 
 __all__ = [
     "Field",
     "Levels",
     "choose_levels",
     "draw_field",
+    "gaps_of",
     "height",
     "label_axes",
     "read_ranges",
     "sample_grid",
     "sample_line",
     "sample_points",
+    "scale_beside",
     "set_aspect",
     "shown",
 ]
@@ -51,12 +57,8 @@ def shown(layout: Layout, columns: FloatArray) -> Any:
     rest = columns.shape[1:]
     if layout.names is None:
         return columns.reshape(layout.shapes[0] + rest)
-    parts, start = [], 0
-    for shape in layout.shapes:
-        stop = start + math.prod(shape)
-        parts.append(columns[start:stop].reshape(shape + rest))
-        start = stop
-    return layout.assembled(parts)
+    pairs = zip(layout.slices, layout.shapes, strict=True)
+    return layout.assembled([columns[part].reshape(shape + rest) for part, shape in pairs])
 
 
 def sample_line(f: Function, layout: Layout, low: float, high: float) -> tuple[FloatArray, FloatArray]:
@@ -229,11 +231,7 @@ def draw_field(ax: Axes, f: Function, layout: Layout, ranges: FloatArray, least:
         z = np.ma.maximum(z, levels.values[0] * 1e-3)  # the least value itself is 0, which has no logarithm
     filled = ax.contourf(x0, x1, z, levels.values, norm=levels.norm, cmap=FIELD, extend="both")
     ax.contour(x0, x1, z, levels.values, colors=DARK, linewidths=0.4, alpha=0.35)
-    # Beside the axes, not out of them: the scale is as tall as the axes at any aspect, and a figure that the caller has
-    # laid out keeps its axes
-    figure = ax.get_figure()
-    assert figure is not None
-    scale = figure.colorbar(filled, cax=ax.inset_axes((1.02, 0, 0.03, 1)))
+    scale = scale_beside(ax, filled)
     scale.set_label(levels.label)
     ticks = levels.ticks()
     nothing = 0.0 if levels.log else 1e-9 * float(np.ptp(levels.values))
@@ -244,6 +242,21 @@ def draw_field(ax: Axes, f: Function, layout: Layout, ranges: FloatArray, least:
     ax.set_xlim(*ranges[0])
     ax.set_ylim(*ranges[1])
     return Field(values, levels, filled, has_gaps)
+
+
+def scale_beside(ax: Axes, colors: ScalarMappable, **how: Any) -> Colorbar:
+    """Draw the scale of these colours beside the axes, not out of them.
+
+    It is as tall as the axes at any aspect, and a figure that the caller has laid out keeps its axes.
+    """
+    return figure_of(ax).colorbar(colors, cax=ax.inset_axes((1.02, 0, 0.03, 1)), **how)
+
+
+def gaps_of(field: Field | None) -> list[Patch]:
+    """Return the row of the legend on where f is not finite, if that is anywhere."""
+    if field is not None and not field.has_gaps:
+        return []
+    return [Patch(facecolor=NO_VALUE, edgecolor=DARK, label=said("f_not_finite"))]
 
 
 def height(curve: FloatArray, points: FloatArray) -> tuple[float, float]:

@@ -29,7 +29,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox, BboxBase, IdentityTransform
 
 from koubai.parameters import FloatArray
-from koubai.plot.style import DARK, LIGHT
+from koubai.plot.style import DARK, LIGHT, figure_of
 from koubai.plot.text import LINE, find_fonts, text_width, wrap
 
 __all__ = ["Fitting", "Obstacles", "along", "finish"]
@@ -80,8 +80,7 @@ def finish(
     fitting.beside = beside
     complete = find_fonts(_texts(ax), tell=True)
     fitting.fit()
-    figure = ax.get_figure()
-    assert figure is not None
+    figure = figure_of(ax)
     engine = figure.figure.get_layout_engine()
     if complete and _has_layout(ax) and engine is not None and len(figure.figure.axes) == 1:
         engine.execute(figure.figure)  # a scale of colours needs more rounds than the first drawing makes
@@ -176,8 +175,7 @@ class Fitting(Artist):
         locator: Any = ax.get_axes_locator()
         ax.apply_aspect(locator(ax, None) if locator is not None else None)
         ax.get_xlim(), ax.get_ylim()  # matplotlib puts off finding limits until they are asked for
-        figure = ax.get_figure()
-        assert figure is not None
+        figure = figure_of(ax)
         state = (
             *(round(v, 3) for v in ax.bbox.bounds), figure.dpi, *ax.get_xlim(), *ax.get_ylim(), ax.get_xscale(),
             ax.get_yscale(), ax.get_title(), ax.get_legend() is self.legend, renderer is None, layout_done,
@@ -447,15 +445,13 @@ def along(rows: FloatArray, box: BboxBase) -> FloatArray:
 
 def _has_layout(ax: Axes) -> bool:
     """Return whether a layout makes room for what is beside ``ax``."""
-    figure = ax.get_figure()
-    assert figure is not None
+    figure = figure_of(ax)
     return isinstance(figure.figure.get_layout_engine(), ConstrainedLayoutEngine | TightLayoutEngine)
 
 
 def _room(ax: Axes, renderer: RendererBase | None, layout_done: bool) -> tuple[float, float, float, float]:
     """Return how far to the left and right text may reach beside ``ax``, and how far over and below it, in pixels."""
-    figure = ax.get_figure()
-    assert figure is not None
+    figure = figure_of(ax)
     here, edge = ax.bbox, figure.bbox
     left, right, top, bottom = edge.x0 + 4, edge.x1 - 4, edge.y1 - 2, edge.y0 + 2
     for other in figure.figure.axes:

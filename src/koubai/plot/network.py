@@ -20,7 +20,7 @@ from koubai.errors import InputError
 from koubai.parameters import FloatArray, real_array
 from koubai.plot.comparison import compare, drawn_before, reason_of, remember
 from koubai.plot.fitting import finish
-from koubai.plot.scales import log_scale
+from koubai.plot.scales import count_along, log_scale
 from koubai.plot.style import (
     BEST,
     COLORS,
@@ -31,6 +31,7 @@ from koubai.plot.style import (
     MARKERS,
     PATH,
     axes_for,
+    figure_of,
     halo,
     look,
     number,
@@ -141,10 +142,8 @@ def training_curves(
         ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     elif len(finite) and finite.min() > 0 and finite.max() > 20 * finite.min():
         log_scale(ax, finite)
-    ax.set_xlabel(said("epoch"))
+    count_along(ax, said("epoch"))
     ax.set_ylabel(said(curve))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.grid(alpha=0.25)
     if curve == "loss":
         remember(ax, before, "loss", {"": run}, [run], None)
     finish(ax, said(f"{curve}_in_{'training' if held is None else 'both'}"), title=title, legend=legend)
@@ -165,10 +164,8 @@ def _steps(run: Run, ax: Axes, title: str | None, legend: bool) -> Axes:
     finite = loss[np.isfinite(loss)]
     if len(finite) and finite.min() > 0 and finite.max() > 20 * finite.min():
         log_scale(ax, finite)
-    ax.set_xlabel(said("step"))
+    count_along(ax, said("step"))
     ax.set_ylabel(said("loss"))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.grid(alpha=0.25)
     remember(ax, before, "loss", {"": run}, [run], None)
     ended = said("first_epoch_ended", status=status_name(run.status.name))
     finish(ax, ended, reason_of(run), title=title, legend=legend)
@@ -219,10 +216,8 @@ def gradient_norms(run: Run, *, title: str | None = None, legend: bool = True, a
                 marker=MARKERS[i % len(MARKERS)] if len(at) <= 30 else "", markeredgecolor=DARK,
                 label=name)  # fmt: skip
     log_scale(ax, _positive(norms))
-    ax.set_xlabel(said("epoch"))
+    count_along(ax, said("epoch"))
     ax.set_ylabel(said("gradient_norm"))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.grid(alpha=0.25)
     finish(ax, said("norm_by_layer"), title=title, legend=legend, beside=len(names) > 6)
     return ax
 
@@ -282,10 +277,8 @@ def gradient_by_depth(
         ax.plot(np.arange(1, len(line) + 1), line, **look(i), linewidth=2.4, path_effects=halo(2.4, 0.5), markersize=8,
                 markeredgecolor=DARK, label=name)  # fmt: skip
     log_scale(ax, np.concatenate(list(lines.values())))
-    ax.set_xlabel(said("layers"))
+    count_along(ax, said("layers"))
     ax.set_ylabel(said("gradient_norm"))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.grid(alpha=0.25)
     which = said({0: "first_epoch", -1: "last_epoch"}.get(epoch, "epoch_number"), number=epoch + 1)
     finish(ax, said("norm_by_depth", which=which), title=title, legend=legend)
     return ax
@@ -447,8 +440,7 @@ def confusion(y: Any, predicted: Any, *, classes: Sequence[str] | None = None, a
 
 def _points_of(ax: Axes) -> tuple[float, float]:
     """Return the width and height of ``ax`` in points, as they are before a layout."""
-    figure = ax.get_figure()
-    assert figure is not None
+    figure = figure_of(ax)
     return ax.bbox.width * 72 / figure.dpi, ax.bbox.height * 72 / figure.dpi
 
 

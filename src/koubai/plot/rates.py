@@ -17,7 +17,7 @@ from koubai.descent.loop import minimize
 from koubai.descent.record import rows_of
 from koubai.errors import InputError, KoubaiError, quiet
 from koubai.parameters import FloatArray, flatten
-from koubai.plot.animation import PATH_ORDER, moving_target, write_moving
+from koubai.plot.animation import PATH_ORDER, moving_target, picture_of, write_moving
 from koubai.plot.comparison import paths
 from koubai.plot.fitting import finish
 from koubai.plot.scales import Numbers, log_scale
@@ -373,7 +373,7 @@ def race_animation(found: Race, path: str | os.PathLike[str]) -> Path:
     for line, _, points in growing:
         line.set_data(*points[-1:].T if line.get_zorder() == 6 else points.T)
     canvas.draw()
-    colours = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(128)
+    colours = picture_of(canvas).quantize(128)
     title = (panels[0] or panels[1]).title
     moving = [line for line, _, _ in growing]
     for artist in (title, *moving):
@@ -394,11 +394,7 @@ def race_animation(found: Race, path: str | os.PathLike[str]) -> Path:
         canvas.restore_region(ground)
         for artist in (*moving, title):
             artist.axes.draw_artist(artist)
-        frames.append(
-            Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(
-                palette=colours, dither=Image.Dither.NONE
-            )
-        )
+        frames.append(picture_of(canvas).quantize(palette=colours, dither=Image.Dither.NONE))
     return write_moving(target, frames, said("moving_race"))
 
 

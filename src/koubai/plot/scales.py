@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, Formatter, MaxNLocator
 from koubai.parameters import FloatArray
 from koubai.plot.style import number
 
-__all__ = ["CLOSE", "Numbers", "less", "log_scale", "plain_ticks", "roundest"]
+__all__ = ["CLOSE", "Numbers", "count_along", "less", "log_scale", "plain_ticks", "roundest"]
 
 CLOSE = 1e-4  # of its size: the ticks of a window so narrow are written as differences from its roundest number
 
@@ -64,6 +64,13 @@ def plain_ticks(axis: Axis, low: float, high: float) -> None:
         axis.set_major_locator(MaxNLocator(6))  # the same in every layout, for long numbers take room
         axis.set_major_formatter(Numbers(offset, span))
         axis.set_label_text(less(axis.get_label_text(), offset))
+
+
+def count_along(ax: Axes, label: str) -> None:
+    """Label the x axis, which counts, write its ticks as whole numbers, and draw the grid."""
+    ax.set_xlabel(label)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(alpha=0.25)
 
 
 def log_scale(ax: Axes, values: FloatArray) -> None:

@@ -8,6 +8,7 @@ from matplotlib.text import Text
 
 from koubai.descent.schedules import Schedule
 from koubai.errors import InputError
+from koubai.parameters import check_whole
 from koubai.plot.style import BEST, CURVE, DARK, END, PATH, THIRD, axes_for, halo
 from koubai.plot.text import find_fonts, said
 
@@ -46,10 +47,8 @@ def schedules(*given: Schedule, steps: int = 1000, ax: Axes | None = None) -> Ax
     """
     if not given or not all(isinstance(one, Schedule) for one in given):
         raise InputError(f"give schedules, such as koubai.schedules.cosine(0.1, steps=100); got {given!r}")
-    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 2:
-        raise InputError(f"steps must be a whole number ≥ 2, got {steps!r}")
+    t = np.arange(check_whole(steps, 2, "steps"))
     ax = axes_for(ax)
-    t = np.arange(steps)
     for i, one in enumerate(given):
         color, style = (CURVE, PATH, THIRD, END, BEST)[i % 5], ("-", "--", "-.", ":")[i % 4]
         ax.plot(t, [one(int(k)) for k in t], color=color, linestyle=style, linewidth=2.5, path_effects=halo(2.5, 0.5),

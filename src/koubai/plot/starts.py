@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from koubai.descent.record import Status
 from koubai.errors import InputError
 from koubai.parameters import FloatArray, Layout
-from koubai.plot.field import height, label_axes, sample_line, set_aspect
+from koubai.plot.field import height, label_axes, sample_line, scale_beside, set_aspect
 from koubai.plot.fitting import finish
 from koubai.plot.scales import plain_ticks
 from koubai.plot.style import BEST, COLORS, CURVE, DARK, LIGHT, axes_for, halo, number
@@ -293,13 +293,11 @@ def _on_slice(found: Basins, value: Any) -> Any:
 
 def _draw_scale(ax: Axes, fewest: float, most: float) -> None:
     """Draw the scale of lightness beside the axes."""
-    figure = ax.get_figure()
-    assert figure is not None
     ramp = _rgb(np.stack([np.linspace(LIGHTEST, DARKEST, 64), np.zeros(64), np.zeros(64)], axis=-1))
     from matplotlib.cm import ScalarMappable
 
     shown = ScalarMappable(Normalize(fewest, most), ListedColormap(ramp))
-    scale = figure.colorbar(shown, cax=ax.inset_axes((1.02, 0, 0.03, 1)), extend="max")
+    scale = scale_beside(ax, shown, extend="max")
     scale.set_label(said("number_of_steps"))
     scale.locator = MaxNLocator(6, integer=True)
     scale.update_ticks()

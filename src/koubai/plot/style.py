@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.patheffects import AbstractPathEffect, Normal, Stroke
 
 from koubai.errors import InputError
@@ -22,12 +23,12 @@ __all__ = [
     "END",
     "FIELD",
     "LIGHT",
-    "LINE_STYLES",
     "MARKERS",
     "PATH",
     "START",
     "THIRD",
     "axes_for",
+    "figure_of",
     "halo",
     "look",
     "number",
@@ -71,6 +72,13 @@ def axes_for(ax: Axes | None, size: tuple[float, float] = (8, 6)) -> Axes:
     if not isinstance(ax, Axes):
         raise InputError(f"ax must be a matplotlib Axes or None, got {type(ax).__name__}")
     return ax
+
+
+def figure_of(ax: Axes) -> Figure | SubFigure:
+    """Return the figure that ``ax`` is in."""
+    figure = ax.get_figure()
+    assert figure is not None
+    return figure
 
 
 def number(value: float, digits: int = 4) -> str:

@@ -10,7 +10,8 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from koubai.errors import InputError, UnknownNameError
-from koubai.parameters import FloatArray
+from koubai.parameters import FloatArray, plain
+from koubai.plot.field import scale_beside
 from koubai.plot.fitting import finish
 from koubai.plot.scales import Numbers, log_scale
 from koubai.plot.style import BEST, COLORS, DARK, END, FIELD, axes_for, halo, look, number
@@ -147,9 +148,7 @@ def _series(ax: Axes, at: FloatArray, fun: FloatArray, groups: Any, by: str, joi
 def _scale_of_colours(ax: Axes, at: FloatArray, fun: FloatArray, values: FloatArray, ended: Any, by: str) -> None:
     norm = (LogNorm if _is_wide(values) else Normalize)(values.min(), values.max())
     dots = ax.scatter(at, fun, c=values[ended], norm=norm, cmap=FIELD, s=40, edgecolors=DARK, linewidths=0.6, zorder=3)
-    figure = ax.get_figure()
-    assert figure is not None
-    scale = figure.colorbar(dots, cax=ax.inset_axes((1.02, 0, 0.03, 1)))
+    scale = scale_beside(ax, dots)
     scale.set_label(by)
     if isinstance(norm, LogNorm):
         scale.ax.yaxis.set_major_formatter(Numbers(digits=4))
@@ -185,8 +184,7 @@ def _is_wide(values: FloatArray) -> bool:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, np.generic):
-        value = value.item()
+    value = plain(value)
     if isinstance(value, float | int) and not isinstance(value, bool):
         return number(value)
     text = str(value)

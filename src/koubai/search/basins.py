@@ -15,7 +15,7 @@ from koubai.descent.optimizers import Optimizer
 from koubai.descent.record import Status
 from koubai.errors import InputError
 from koubai.execute import batched
-from koubai.parameters import FloatArray
+from koubai.parameters import FloatArray, check_whole
 from koubai.search.minima import FEW, FoundMinimum, as_found, group, middle, nearest, read_box, signatures
 
 if TYPE_CHECKING:
@@ -163,13 +163,12 @@ def basins(
     """
     low, high, is_number = read_box(bounds)
     size = _read_resolution(resolution, len(low))
-    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
-        raise InputError(f"steps must be a whole number ≥ 1, got {steps!r}")
+    steps = check_whole(steps, 1, "steps")
     if isinstance(gtol, bool) or not 0 < gtol < np.inf:
         raise InputError(f"gtol must be a finite number > 0, got {gtol!r}: it tells which starts have come to rest")
     around, varying = _read_slice(at, axes, len(low), is_number)
     lines = tuple(np.linspace(first, last, count) for first, last, count in zip(low, high, size, strict=True))
-    return _Work(f, optimizer, low, high, lines, around, varying, is_number, int(steps), float(gtol)).run(
+    return _Work(f, optimizer, low, high, lines, around, varying, is_number, steps, float(gtol)).run(
         read_threads(threads), progress, None if at is None else around
     )
 
@@ -267,7 +266,6 @@ class _Work:
             grouped = group(x, fun, self.low, self.high, self.values, self.descend)
             label[where] = grouped.labels
             minima_x, minima_fun = x[grouped.lowest], fun[grouped.lowest]
-            executor, reason = ends.executor, ends.executor_reason
         else:
             coarse = self.starts(self.coarse()).reshape(-1, *self.shape)
             if self.batch.near is not None:
@@ -276,8 +274,7 @@ class _Work:
             _, x, fun = self._arrivals(ends)
             grouped = group(x, fun, self.low, self.high, self.values, self.descend)
             label, steps, minima_x, minima_fun, raised = self._all(x[grouped.lowest], fun[grouped.lowest], progress)
-            executor, reason = ends.executor, ends.executor_reason
-        return self._told(label, steps, minima_x, minima_fun, raised, executor, reason, at)
+        return self._told(label, steps, minima_x, minima_fun, raised, ends, at)
 
     def _small(self, points: FloatArray) -> float:
         """Return the gradient that counts as small."""
@@ -364,11 +361,8 @@ class _Work:
         rows, x, fun = rows[order], x[order], fun[order]
         some = np.linspace(0, len(x) - 1, min(len(x), LEFT)).astype(np.intp)
         known = len(minima)
-        grouped = group(
-            np.concatenate([minima, x[some]]), np.concatenate([heights, fun[some]]), self.low, self.high, self.values,
-            self.descend,
-        )  # fmt: skip
         every_x, every_fun = np.concatenate([minima, x[some]]), np.concatenate([heights, fun[some]])
+        grouped = group(every_x, every_fun, self.low, self.high, self.values, self.descend)
         found = label >= 0
         label[found] = grouped.labels[:known][label[found]]
         if len(some) == len(x):
@@ -384,8 +378,8 @@ class _Work:
         return np.lexsort((*x.T[::-1], heights))
 
     def _told(
-        self, label: Any, steps: Any, x: FloatArray, fun: FloatArray, raised: Mapping[int, str], executor: str,
-        reason: str, at: FloatArray | None,
+        self, label: Any, steps: Any, x: FloatArray, fun: FloatArray, raised: Mapping[int, str], ends: Many,
+        at: FloatArray | None,
     ) -> Basins:  # fmt: skip
         by_f = self._order(x, fun)
         if (by_f[:-1] > by_f[1:]).any():
@@ -399,7 +393,7 @@ class _Work:
         minima = as_found(x, fun, counts.tolist(), self.count, kinds, self.shape)
         return Basins(
             self.f, self.batch.optimizer, label.reshape(self.size), np.asarray(steps).reshape(self.size), minima,
-            self.lines, self.varying, at, self.steps, raised, executor, reason,
+            self.lines, self.varying, at, self.steps, raised, ends.executor, ends.executor_reason,
         )  # fmt: skip
 
 

@@ -20,7 +20,8 @@ import numpy as np
 from koubai.derivatives.curvature import MOST, Curvature, curvature
 from koubai.descent.arguments import prepared
 from koubai.descent.batch_iterator import Source, as_source
-from koubai.descent.batches import batches, check_whole
+from koubai.descent.batches import batches
+from koubai.descent.default import with_rate
 from koubai.descent.fit import FunctionModel
 from koubai.descent.loop import drive, points
 from koubai.descent.optimizers import Optimizer, resolve
@@ -29,7 +30,7 @@ from koubai.descent.schedules import constant
 from koubai.descent.stability import divides, fixed_bound, has_recurrence, preconditioner, stability_bound
 from koubai.descent.training import Training
 from koubai.errors import FunctionError, InputError, TraceError, UnknownNameError, quiet
-from koubai.parameters import FloatArray, Parameters, flatten
+from koubai.parameters import FloatArray, Parameters, check_whole, flatten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -366,20 +367,11 @@ def _source_of(data: Any, batch_size: int, seed: int) -> Source:
     arrays = data if isinstance(data, tuple | list) else (data,)
     if len(arrays) <= 2:
         return batches(arrays[0], arrays[1] if len(arrays) == 2 else None, size=batch_size, seed=seed)
-    return _Several(arrays, batch_size, seed)
-
-
-class _Several:
-    """Batches of more than two arrays."""
-
-    def __init__(self, arrays: Any, size: int, seed: int) -> None:
-        self.arrays = tuple(np.asarray(a) for a in arrays)
-        self.order = batches(np.arange(len(self.arrays[0])), size=size, seed=seed)
-        if any(len(a) != len(self.arrays[0]) for a in self.arrays):
-            raise InputError(f"data must be equally many samples each, got {[len(a) for a in self.arrays]}")
-
-    def epoch(self, k: int) -> Iterator[tuple[Any, ...]]:
-        return (tuple(a[rows] for a in self.arrays) for (rows,) in self.order.epoch(k))
+    arrays = tuple(np.asarray(a) for a in arrays)
+    order: Any = batches(np.arange(len(arrays[0])), size=batch_size, seed=seed)
+    if any(len(a) != len(arrays[0]) for a in arrays):
+        raise InputError(f"data must be equally many samples each, got {[len(a) for a in arrays]}")
+    return replace(order, arrays=arrays)  # type: ignore[no-any-return]
 
 
 def _refuse_once(data: Any) -> None:
@@ -402,32 +394,25 @@ def _untouched(*given: Any) -> Iterator[None]:
     """Put every random generator that what is given can reach back to where it was, NumPy's and Python's own too."""
     found: dict[int, Any] = {}
     _generators(given, found, set(), 6)
-    before = [(generator, _state_of(generator)) for generator in found.values()]
+    before = [_kept(generator) for generator in found.values()]
     legacy, pythons = np.random.get_state(), random.getstate()  # noqa: NPY002 - the user's own
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the descent itself repeats what the user should know
+        with warnings.catch_warnings(action="ignore"):  # the descent itself repeats what the user should know
             yield
     finally:
         np.random.set_state(legacy)  # noqa: NPY002
         random.setstate(pythons)
-        for generator, state in before:
-            _restore(generator, state)
+        for restore in before:
+            restore()
 
 
-def _state_of(generator: Any) -> Any:
+def _kept(generator: Any) -> Callable[[], None]:
+    """Return what puts ``generator`` back into the state that it has now."""
     if isinstance(generator, np.random.Generator):
-        return generator.bit_generator.state
-    return generator.get_state() if isinstance(generator, np.random.RandomState) else generator.getstate()
-
-
-def _restore(generator: Any, state: Any) -> None:
-    if isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = state
-    elif isinstance(generator, np.random.RandomState):
-        generator.set_state(state)
-    else:
-        generator.setstate(state)
+        return functools.partial(setattr, generator.bit_generator, "state", generator.bit_generator.state)
+    if isinstance(generator, np.random.RandomState):
+        return functools.partial(generator.set_state, generator.get_state())
+    return functools.partial(generator.setstate, generator.getstate())
 
 
 def _generators(thing: Any, found: dict[int, Any], seen: set[int], depth: int) -> None:
@@ -502,8 +487,8 @@ class _Descents:
         return float(self.begun.fun)
 
     def _stepper(self, lr: float, steps: int) -> Any:
-        optimizer = copy.copy(self.optimizer)
-        optimizer.lr = constant(lr)  # koubai gives no advice on the rate of a schedule, which would be more descents
+        # koubai gives no advice on the rate of a schedule, which would be more descents
+        optimizer = with_rate(self.optimizer, constant(lr))
         keep: Literal["all", "off"] = "all" if self.layout.size <= 100 else "off"
         return prepared(
             self.f, self.x0, optimizer, lr=None, seed=None, record=keep, checkpoint=None, max_steps=steps,
@@ -621,8 +606,7 @@ class _Trainings:
         if known is not None and known[0] >= steps:
             return known[1]
         window = self.plan.window
-        optimizer = copy.copy(self.optimizer)
-        optimizer.lr = constant(10.0 ** (k / PER_DECADE))
+        optimizer = with_rate(self.optimizer, constant(10.0 ** (k / PER_DECADE)))
         chunks = _Chunks(self.source, window, repeat)  # other epochs have other orders
         model = self.model.twin(chunks)
         training = Training.of(model, chunks, optimizer, epochs=max(1, steps // window), seed=None, record="off")
@@ -1026,8 +1010,6 @@ class _Search:
     def _found(self, lr: float, low: float, high: float, bound: float | None, reason: str) -> LearningRate:
         keys = sorted(self.tried)
         each = [self.tried[k] for k in keys]
-        optimizer = copy.copy(self.optimizer)
-        optimizer.lr = lr
         curve = RateCurve(
             np.array([10.0 ** (k / PER_DECADE) for k in keys]),
             np.array([float(np.min(p.fun[np.isfinite(p.fun)], initial=math.inf)) for p in each]),
@@ -1049,7 +1031,7 @@ class _Search:
             curve,
             target,
             self.probes.spent,
-            optimizer,
+            with_rate(self.optimizer, lr),
             f,
             start,
             self.probes.f0 - self.fb,

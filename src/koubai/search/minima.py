@@ -85,9 +85,8 @@ class Grouped:
     lowest: Labels
 
 
-def read_box(bounds: Any, example: str = "[(-5, 5), (-5, 5)]") -> tuple[FloatArray, FloatArray, bool]:
+def read_box(bounds: Any) -> tuple[FloatArray, FloatArray, bool]:
     """Return low and high, and whether they are those of one plain number. Raises InputError."""
-    given = bounds
     low_high = getattr(bounds, "lb", None), getattr(bounds, "ub", None)  # SciPy's Bounds
     try:
         if low_high[0] is not None:
@@ -95,13 +94,13 @@ def read_box(bounds: Any, example: str = "[(-5, 5), (-5, 5)]") -> tuple[FloatArr
         else:
             pairs = np.asarray(bounds, np.float64)
     except (TypeError, ValueError):
-        raise InputError(
-            f"bounds must be pairs (low, high), one for each variable, as {example}; got {given!r}"
-        ) from None
+        pairs = np.empty(0)  # no pairs either
     is_number = pairs.shape == (2,)
     pairs = pairs.reshape(1, 2) if is_number else pairs
     if pairs.ndim != 2 or pairs.shape[1] != 2 or not len(pairs):
-        raise InputError(f"bounds must be pairs (low, high), one for each variable, as {example}; got {given!r}")
+        raise InputError(
+            f"bounds must be pairs (low, high), one for each variable, as [(-5, 5), (-5, 5)]; got {bounds!r}"
+        )
     for i, (low, high) in enumerate(pairs):
         name = "bounds" if is_number else f"bounds[{i}]"
         if not (math.isfinite(low) and math.isfinite(high)):

@@ -16,7 +16,7 @@ from koubai.descent.many import Batch, Many, read_starts, read_threads
 from koubai.descent.optimizers import LBFGS, Optimizer, resolve
 from koubai.descent.record import Status
 from koubai.errors import InputError
-from koubai.parameters import FloatArray
+from koubai.parameters import FloatArray, check_whole
 from koubai.search.minima import (
     Descend,
     FoundMinimum,
@@ -182,15 +182,15 @@ def multistart(
     """
     low, high, is_number = read_box(bounds)
     threads = read_threads(threads)
-    random = np.random.default_rng(_whole("seed", seed, 0))
-    hops = _whole("hops", hops, 0)
+    random = np.random.default_rng(check_whole(seed, 0, "seed"))
+    hops = check_whole(hops, 0, "hops")
     points = _spread(starts, low, high, sampling, random)
     chosen = LBFGS() if isinstance(optimizer, str) and optimizer.lower() == AUTO else resolve(optimizer)
     if gtol is None and "evaluate" not in chosen.rule.uses:
         gtol = GTOL
     box: Any = (low[0], high[0]) if is_number else np.stack([low, high], 1)
     rows_of_f = points[:, 0] if is_number else points
-    batch = Batch(f, chosen, rows_of_f, box, _whole("max_steps", max_steps, 0), gtol, executor)
+    batch = Batch(f, chosen, rows_of_f, box, check_whole(max_steps, 0, "max_steps"), gtol, executor)
     shape = () if is_number else low.shape
 
     def values(x: FloatArray) -> FloatArray:
@@ -234,12 +234,6 @@ def multistart(
     return MultiStart(f, pairs, minima, best, chance, ends, dict(status), ends.raised, nfev, hops)
 
 
-def _whole(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise InputError(f"{name} must be a whole number ≥ {least}, got {value!r}")
-    return int(value)
-
-
 def _spread(starts: Any, low: FloatArray, high: FloatArray, sampling: str, random: np.random.Generator) -> FloatArray:
     """Return the starts, one in each row."""
     if not np.isscalar(starts):
@@ -251,7 +245,7 @@ def _spread(starts: Any, low: FloatArray, high: FloatArray, sampling: str, rando
         if outside.size:
             raise InputError(f"start {outside[0]} lies outside its bounds: {points[outside[0]]}; move it or the bounds")
         return points
-    count = _whole("starts", starts, 1)
+    count = check_whole(starts, 1, "starts")
     if sampling not in SAMPLINGS:
         raise InputError(f"sampling must be one of {', '.join(map(repr, SAMPLINGS))}, got {sampling!r}")
     from scipy.stats import qmc
@@ -273,10 +267,8 @@ def _hop(
 ) -> tuple[FloatArray, FloatArray, Any, int]:  # fmt: skip
     """Hop on from the lowest minima; return all minima, how many starts led to each, and the evaluations made."""
     n, width, nfev = x.shape[1], high - low, 0
-    walkers, heights = x[:WALKERS].copy(), fun[:WALKERS].copy()
-    while len(walkers) < WALKERS:  # few minima: each has several walkers
-        walkers = np.concatenate([walkers, walkers])[:WALKERS]
-        heights = np.concatenate([heights, heights])[:WALKERS]
+    # of few minima each has several walkers
+    walkers, heights = np.resize(x[:WALKERS], (WALKERS, n)), np.resize(fun[:WALKERS], WALKERS)
     for done in range(rounds):
         if progress is not None:
             progress(done, rounds)

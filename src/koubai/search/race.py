@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 import time
@@ -15,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal, Never, Protocol, runtime_checkab
 import numpy as np
 
 from koubai.descent.arguments import prepared
-from koubai.descent.batches import check_whole
+from koubai.descent.default import with_rate
 from koubai.descent.objective import Bounds, NoResidualsError, Objective
 from koubai.descent.optimizers import Optimizer, names, resolve
 from koubai.descent.record import History, Run, Status, filled
 from koubai.descent.stopping import Point, Verdict
 from koubai.errors import InputError, KoubaiError, UnknownNameError, quiet
 from koubai.messages import Worded, told, worded
-from koubai.parameters import FloatArray, Layout, Parameters, flatten
+from koubai.parameters import FloatArray, Layout, Parameters, check_whole, flatten
 from koubai.search.learning_rate import LearningRate, find_lr
 
 if TYPE_CHECKING:
@@ -416,16 +415,10 @@ def _with_rate(
         try:
             found = find_lr(f, x0, entrant, seed=seed, steps=max(2, min(budget, 1000)), **options)
         except (KoubaiError, ArithmeticError, ValueError):  # no rate leads down from here: its turn will show that
-            return entrant.lr if isinstance(entrant.lr, float) else SAME, _set(entrant, SAME)
+            return entrant.lr if isinstance(entrant.lr, float) else SAME, with_rate(entrant, SAME)
         return found, found.optimizer
     rate = SAME if lr == "same" else lr
-    return float(rate), _set(entrant, rate)
-
-
-def _set(optimizer: Optimizer, lr: float) -> Optimizer:
-    twin = copy.copy(optimizer)
-    twin.lr = lr
-    return twin
+    return float(rate), with_rate(entrant, rate)
 
 
 def _starts(first: FloatArray, limits: Bounds | None, starts: int, seed: int, with_first: bool) -> list[FloatArray]:
@@ -512,8 +505,7 @@ class _Turn:
     def trial(self, name: str, entrant: Any, start: int, x: FloatArray, seed: int) -> Trial:
         failure, begun = "", time.perf_counter()
         make = self._koubais if isinstance(entrant, Optimizer) else self._anothers
-        with quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the table and the runs say what happened
+        with quiet(), warnings.catch_warnings(action="ignore"):  # the table and the runs say what happened
             run, meter, failure = make(entrant, x, seed)
         seconds = time.perf_counter() - begun
         asked = np.array(meter.asked, np.float64).reshape(-1, 2)
@@ -533,8 +525,7 @@ class _Turn:
             return
         meter = self._meter()
         try:
-            with quiet(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with quiet(), warnings.catch_warnings(action="ignore"):
                 meter.evaluate(0, x)
         except Exception:  # f raises there: each entrant's turn shows it
             return
@@ -627,7 +618,7 @@ def _run_of(layout: Layout, rows: list[Any], meter: _Metered, name: str, status:
     xs = np.array([row[1] for row in rows])
     n = len(rows)
     history = filled(
-        History, t=np.array([row[0] for row in rows]), x=_stacked(layout, xs),
+        History, t=np.array([row[0] for row in rows]), x=layout.view(xs),
         fun=np.array([row[2] for row in rows]), grad_norm=np.array([row[3] for row in rows]),
         lr=np.full(n, np.nan), clipped=np.zeros(n, bool), projected=np.zeros(n, bool), epochs=None,
     )  # fmt: skip
@@ -643,16 +634,6 @@ def _run_of(layout: Layout, rows: list[Any], meter: _Metered, name: str, status:
 def _plain_of(meter: _Metered) -> Callable[..., Any]:
     args, f = meter.batch, meter.f.f if isinstance(meter.f, _Limited) else meter.f
     return (lambda x: f(x, *args)) if args else f
-
-
-def _stacked(layout: Layout, xs: FloatArray) -> Any:
-    """Return points, one a row, in the form of x with the rows first."""
-    parts, begin = [], 0
-    for shape in layout.shapes:
-        size = math.prod(shape)
-        parts.append(xs[:, begin : begin + size].reshape(len(xs), *shape))
-        begin += size
-    return parts[0] if layout.names is None else layout.assembled(parts)
 
 
 def _nowhere(layout: Layout, x: FloatArray, meter: _Metered, optimizer: Any, message: str) -> Run:

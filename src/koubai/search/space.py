@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from koubai.errors import InputError
+from koubai.parameters import check_whole, plain
 from koubai.search.trial import describe
 
 __all__ = ["Range", "Space"]
@@ -76,10 +77,8 @@ class Space:
             raise InputError(
                 f"space must be a dict of hyperparameter → list of values, such as {{'lr': [0.1, 0.01]}}; got {space!r}"
             )
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-            raise InputError(f"seed must be a whole number ≥ 0, got {seed!r}")
+        self.seed = check_whole(seed, 0, "seed")
         self.parts = {_checked_name(name): _part(name, given) for name, given in space.items()}
-        self.seed = int(seed)
         lists = {name: part for name, part in self.parts.items() if isinstance(part, list)}
         self.size = math.prod(map(len, lists.values()))
         self.is_grid = len(lists) == len(self.parts)
@@ -90,10 +89,8 @@ class Space:
             if self.size > LARGEST_GRID:
                 raise InputError(f"the grid of space has {self.size:,} points; give trials= to draw some of them")
             self.trials = self.size
-        elif isinstance(trials, bool) or not isinstance(trials, int | np.integer) or trials < 1:
-            raise InputError(f"trials must be a whole number ≥ 1, got {trials!r}")
         else:
-            self.trials = int(trials)
+            self.trials = check_whole(trials, 1, "trials")
         self.order: Any = None
         if trials is not None and self.is_grid and self.size <= LARGEST_GRID:  # no point twice
             self.trials = min(self.trials, self.size)
@@ -137,7 +134,7 @@ def _part(name: str, given: Any) -> Any:
             f"scipy.stats.loguniform(1e-4, 1); got {given!r}; for a value that all trials share, write "
             f"{name}={given!r} as an argument of sweep"
         )
-    values = [value.item() if isinstance(value, np.generic) else value for value in given]
+    values = [plain(value) for value in given]
     if not values:
         raise InputError(f"space[{name!r}] has no values")
     return values
@@ -149,9 +146,7 @@ def _drawn(part: Any, rng: np.random.Generator) -> Any:
     if isinstance(part, Range):
         return part.draw(rng)
     value = part.rvs(random_state=rng)
-    return (
-        value.item() if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and not value.ndim) else value
-    )
+    return value.item() if isinstance(value, np.generic | np.ndarray) and not value.ndim else value
 
 
 def _describe_part(part: Any) -> Any:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from koubai.descent.optimizers import Optimizer
+from koubai.descent.progress_bar import counting_bar
 from koubai.errors import CheckpointWarning, InputError, called, quiet, warn
 from koubai.nn.network import Network
-from koubai.parameters import flatten
+from koubai.parameters import flatten, plain
 from koubai.search.journal import Journal, as_record
 from koubai.search.space import Space
 from koubai.search.study import StudyRecord
@@ -90,11 +91,8 @@ class Sweep:
         fun = np.where(np.isin(self.table["status"], FAILURES), np.nan, self.table["fun"])
         if not np.isfinite(fun).any():
             return None
-        return self._row(int(np.nanargmin(np.where(np.isfinite(fun), fun, np.nan))))
-
-    def _row(self, i: int) -> dict[str, Any]:
-        row = {name: column[i] for name, column in self.table.items()}
-        return {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
+        i = int(np.nanargmin(np.where(np.isfinite(fun), fun, np.nan)))
+        return {name: plain(column[i]) for name, column in self.table.items()}
 
     def run(self, trial: int | None = None) -> Any:
         """Make a trial once more, bit for bit, with its whole history: the best one if ``trial`` is None.
@@ -248,11 +246,8 @@ def sweep(
             tasks = ((i, points.params(i)) for i in range(total) if i not in record.records)
         report = stack.enter_context(_bar(total)) if progress else None
         rows = record.records | _run_all(work, workers, tasks, record, points, report)
-        if study is None:
-            rows = {i: rows[i] for i in range(total)}
-            return _made(points, work, rows, [points.params(i) for i in rows])
-        rows = {i: rows[i] for i in sorted(rows)}
-        return _made(points, work, rows, [record.params(i) for i in rows])
+        numbers, params = (range(total), points.params) if study is None else (sorted(rows), record.params)
+        return _made(points, work, {i: rows[i] for i in numbers}, [params(i) for i in numbers])
 
 
 class _Memory:
@@ -432,17 +427,12 @@ def _column(values: list[Any]) -> Any:
 @contextlib.contextmanager
 def _bar(total: int) -> Iterator[Callable[[dict[int, Any]], None]]:
     """Give a function that reports the rows so far to a Rich progress bar on stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[at]}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total, at="")
+    with counting_bar(total) as show:
 
         def report(rows: dict[int, Any]) -> None:
             ended = [row["values"]["fun"] for row in rows.values() if row["status"] not in FAILURES]
             failed = len(rows) - len(ended)
             at = f"best {min(ended):.6g}" if ended else ""
-            bar.update(task, completed=len(rows), at=at + (f"  {failed} failed" if failed else ""))
+            show(completed=len(rows), at=at + (f"  {failed} failed" if failed else ""))
 
         yield report

@@ -30,6 +30,7 @@ from koubai.descent.optimizers import CLASSES, SGD, Adam, Optimizer, resolve
 from koubai.descent.record import Run, Status
 from koubai.descent.schedules import Schedule
 from koubai.errors import InputError, UnknownNameError
+from koubai.parameters import plain
 
 __all__ = [
     "FAILURES",
@@ -39,7 +40,6 @@ __all__ = [
     "describe",
     "dumps",
     "limited_blas",
-    "load_work",
     "read_outcome",
     "reporter",
     "run_trial",
@@ -350,7 +350,7 @@ def start_worker() -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def load_work(payload: bytes) -> Any:
+def _load_work(payload: bytes) -> Any:
     """Return what `send` pickled; the last one is kept, so that what was traced of f serves later trials."""
     return pickle.loads(payload)
 
@@ -358,7 +358,7 @@ def load_work(payload: bytes) -> Any:
 def work_on(payload: bytes, params: bytes, attempt: int) -> str:
     """Run one trial in a worker; return its outcome as JSON. attempt: so that no cluster gives an old failure again."""
     try:
-        work, study = load_work(payload)
+        work, study = _load_work(payload)
         known, trial = pickle.loads(params)
     except Exception as error:
         return json.dumps({"error": f"{type(error).__name__}: {error}"})
@@ -399,11 +399,8 @@ LARGE = 64  # numbers: a larger array is written as its digest
 
 def describe(value: Any) -> Any:
     """Return a value in JSON's types, the same in every process: a journal tells by it whether it is the sweep's."""
-    if value is None or isinstance(value, bool | str):
-        return value
-    if isinstance(value, np.generic):
-        return describe(value.item())
-    if isinstance(value, int | float):
+    value = plain(value)
+    if value is None or isinstance(value, bool | str | int | float):
         return value
     if isinstance(value, np.ndarray):
         if value.size <= LARGE and value.dtype.kind in "biuf":
