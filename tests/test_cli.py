@@ -422,6 +422,22 @@ def test_multistart_and_basins_tell_every_minimum(koubai, tmp_path):
     assert all(map(is_png, pictures))
 
 
+def test_what_raised_is_json_too(koubai, tmp_path):
+    (tmp_path / "raising.py").write_text(
+        "def loss(x):\n    if x[0] > 1:\n        raise ValueError('no such place')\n    return (x**2).sum()\n"
+    )
+    given = (f"{tmp_path / 'raising.py'}:loss", "--bounds=-2,2", "--json")
+    for arguments in (
+        ("multistart", *given, "--variables", "2", "--starts", "8"),
+        ("basins", *given, "--bounds=-2,2", "--resolution", "4"),
+    ):
+        code, out, err = koubai(*arguments)
+        assert code in (0, 3), err
+        raised = json.loads(out)["raised"]
+        assert raised and set(raised.values()) == {"ValueError: no such place"}
+        assert all(int(start) >= -1 for start in raised)
+
+
 def test_multistart_and_basins_as_json(koubai):
     code, out, _ = koubai(
         "multistart", "x**2 + y**2 + z**2", "--bounds=-1,2", "--starts", "16", "--seed", "3", "--json"

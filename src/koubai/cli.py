@@ -1387,7 +1387,7 @@ def _print_json(fields: Any, picture: Path | None = None) -> None:
 def _json(value: Any, depth: int) -> str:
     """Return JSON text with a line for each entry of the outer objects; arrays of numbers stay on one line."""
     if depth and isinstance(value, dict):
-        lines = [f"{json.dumps(key, ensure_ascii=False)}: {_json(item, depth - 1)}" for key, item in value.items()]
+        lines = [f"{json.dumps(str(key), ensure_ascii=False)}: {_json(item, depth - 1)}" for key, item in value.items()]
     elif depth and isinstance(value, list) and any(isinstance(item, dict) for item in value):
         lines = [_json(item, depth - 1) for item in value]
     else:

@@ -147,9 +147,10 @@ def _signs_folded(graph: Graph) -> Graph:
 
 @dataclass
 class _Call:
-    """A kernel's call as a program has it: the lines that come before it, the arrays that are elsewhere in each run, the
-    nodes that are its numbers, and those of its results that are single numbers, with the names of the memory that they
-    are written to.
+    """A kernel's call as a program has it.
+
+    before: the lines that come before it; moving: the arrays that are elsewhere in each run; numbers: the nodes that
+    are its numbers; results: those that are single numbers, with the names of the memory that they are written to.
     """
 
     kernel: int
