@@ -434,7 +434,8 @@ def test_what_raised_is_json_too(koubai, tmp_path):
         code, out, err = koubai(*arguments)
         assert code in (0, 3), err
         raised = json.loads(out)["raised"]
-        assert raised and set(raised.values()) == {"ValueError: no such place"}
+        assert raised
+        assert set(raised.values()) == {"ValueError: no such place"}
         assert all(int(start) >= -1 for start in raised)
 
 
