@@ -240,6 +240,8 @@ def _fast_call(path: Path, form: Sequence[Any], numbers: Sequence[int], one: boo
     def call(args: Any) -> Any:
         nonlocal compiled
         answer = path.by_table(args)
+        if answer is False:
+            return None  # as would the program, which need not be run for it
         if answer is None:
             if compiled is None:
                 compiled = _compile_fast_call(path, form, numbers, one)

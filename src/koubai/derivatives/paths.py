@@ -6,7 +6,7 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -123,9 +123,9 @@ class Path:
         found: Replay | None = self.tables.take(len(graph.nodes), lambda most: Replay(graph, floats, most))
         return found
 
-    def by_table(self, args: Sequence[Any]) -> tuple[Any, Any] | None:
+    def by_table(self, args: Sequence[Any]) -> tuple[Any, Any] | Literal[False] | None:
         """Return f and its gradient for one array by a table, to the bits of the program, if one is ready and unused;
-        None too if a guard fails, something is not finite, or what f reads has changed.
+        None too if what f reads has changed; False if a guard fails, or something is not finite.
         """
         if self.single is None or len(args) != 1 or type(args[0]) is not np.ndarray or not is_loaded():
             return None
@@ -134,9 +134,11 @@ class Path:
             return None
         if not self.same() or (table := self.table()) is None:
             return None
-        found = table(x)
+        found, valid = table(x), table.is_valid()
         self.tables.spare.append(table)
-        return None if found is None else (np.float64(found[0]), found[1].reshape(x.shape))
+        if found is None:
+            return False if valid else None
+        return np.float64(found[0]), found[1].reshape(x.shape)
 
     def take_results(self, leaves: Leaves) -> Any:
         """Return what the path has already given in this very call, if it has, and forget it."""
@@ -147,7 +149,8 @@ class Path:
         """Make the path a careful one from the beginning, if only so its first derivative is finite."""
         if self.resolver is None:
             return
-        results = self.by_table(leaves.values) or self.program.run(*leaves.values)
+        tabled = self.by_table(leaves.values)
+        results = tabled if type(tabled) is tuple else self.program.run(*leaves.values)
         if results is None or not np.isfinite(results[0]):
             return
         if all_finite(results):

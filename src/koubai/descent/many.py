@@ -319,8 +319,8 @@ class Batch:
         self.path: Any = None  # of f, at the first start
         self.reason = ""
         self.code: batched.BatchedDescents | Searches | None = None
-        with np.errstate(invalid="ignore"):
-            self.farthest = float(np.abs(flat).max())
+        with np.errstate(invalid="ignore"):  # without an array of all sizes in between: it would take longer
+            self.farthest = max(-float(flat.min()), float(flat.max()))
         self._compile(flat, rates is not None)
 
     @property
