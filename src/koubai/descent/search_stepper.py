@@ -34,6 +34,7 @@ from koubai.parameters import FloatArray
 __all__ = ["Kind", "SearchStepper"]
 
 LARGEST = 2**14  # parameters; beyond them the arrays of `koubai.descent.rules` are faster
+MANY = 1024  # from which on it pays to have LLVM vectorise the loops, 0.2 s once on a machine
 SMALL = 64  # up to which Python may make the first steps; of more, machine code makes all steps, or the rule itself
 PAIRS = 100  # of L-BFGS
 SQUARES = "levenberg_marquardt"
@@ -70,18 +71,21 @@ class _Code:
         self.python_steps = 0  # steps by Python; one of ten parameters takes twice as long as one of a few
         self.machines: dict[str, scalar_code.Machine | None] = {}
 
-    def of(self, name: str, ahead: int = 0) -> scalar_code.Machine | None:
-        """Return the machine code of a rule; None: Python makes the steps. ahead: how many it would make."""
-        if name not in self.machines:
+    def of(self, name: str, n: int, ahead: int = 0) -> scalar_code.Machine | None:
+        """Return the machine code of a rule for n parameters; None: Python makes the steps. ahead: how many it would
+        make.
+        """
+        key = name if n < MANY else f"{name} of many"
+        if key not in self.machines:
             if self.python_steps + ahead < MACHINE_FROM:
                 return None
-            self.machines[name] = None
+            self.machines[key] = None
             if library.available():
                 try:
-                    self.machines[name] = scalar_code.compiled(TEXTS[name])
+                    self.machines[key] = scalar_code.compiled(TEXTS[name], vectorise=n >= MANY)
                 except CompileError as error:
                     warn(CompileWarning(error))
-        return self.machines[name]
+        return self.machines[key]
 
 
 _code = _Code()
@@ -252,7 +256,7 @@ class SearchStepper:
             and descent.layout.dtype == np.float64
             and n <= (FEW if kind.name == SQUARES else LARGEST)
         )
-        if not suits or (n > SMALL and _code.of(kind.name, MACHINE_FROM) is None):
+        if not suits or (n > SMALL and _code.of(kind.name, n, MACHINE_FROM) is None):
             return None
         path = objective.path(descent.start)
         try:
@@ -398,7 +402,7 @@ class SearchStepper:
             self._leave_tables()
             self.path = path
         if path is not None and (self.table is None or (self.columns is None and self.name == SQUARES)):
-            has_code = _code.of(self.name, self.ahead) is not None
+            has_code = _code.of(self.name, self.descent.layout.size, self.ahead) is not None
             if has_code and not objective.batch and path.agrees and path.recorded.environment.complete:
                 if self.table is None:
                     self.table = path.table()
@@ -456,7 +460,7 @@ class SearchStepper:
     def _run(self) -> int:
         """Run the text until it returns; Python evaluates f when it asks for it."""
         memory, block = self.memory, self.memory.block
-        machine = _code.of(self.name, self.ahead)
+        machine = _code.of(self.name, self.descent.layout.size, self.ahead)
         if machine is None:
             return self._interpreted()
         call, frame, numbers = machine.call, block.frame, block.numbers

@@ -68,21 +68,23 @@ class Library:
             ) from None
 
 
-def load(key: bytes | str, make_ir: Callable[[], str]) -> Library:
+def load(key: bytes | str, make_ir: Callable[[], str], vectorise: bool = False) -> Library:
     """Return the library of the LLVM IR text that `make_ir` returns, compiled at most once.
 
     key: identifies everything that the text depends on; CPU, versions and code generator are added here. `make_ir` is
     called only if neither cache has the key. Raises `CompileError` if LLVM refuses the text.
 
     Only functions marked ``alwaysinline`` are inlined, and nothing is vectorised that the text does not write as
-    vectors. C's functions (``declare double @exp(double)``) are those of the process.
+    vectors; with ``vectorise`` LLVM does all that it can to the same bits, which takes it five times as long. C's
+    functions (``declare double @exp(double)``) are those of the process.
     """
+    key = (key.encode() if isinstance(key, str) else key) + b", vectorised" * vectorise
     collected = _collected.get()
     if collected is not None:
         text = make_ir()
         collected.append(text)
-        return _loaded(key, lambda: text)
-    return _loaded(key, make_ir)
+        return _loaded(key, lambda: text, vectorise)
+    return _loaded(key, make_ir, vectorise)
 
 
 _collected: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("collected", default=None)
@@ -99,9 +101,9 @@ def texts() -> Iterator[list[str]]:
         _collected.reset(token)
 
 
-def _loaded(key: bytes | str, make_ir: Callable[[], str]) -> Library:
+def _loaded(key: bytes, make_ir: Callable[[], str], vectorise: bool) -> Library:
     compiler = _compiler()
-    identity = compiler.identity + (key.encode() if isinstance(key, str) else key)
+    identity = compiler.identity + key
     digest = hashlib.sha256(identity).hexdigest()
     with _lock:
         library = _recall(digest)
@@ -114,7 +116,8 @@ def _loaded(key: bytes | str, make_ir: Callable[[], str]) -> Library:
             with _lock:
                 library = _recall(digest)
             if library is None:
-                library = _from_disk(compiler, identity, digest) or _compile(compiler, identity, digest, make_ir())
+                library = _from_disk(compiler, identity, digest)
+                library = library or _compile(compiler, identity, digest, make_ir(), vectorise)
                 debug("machine code %.8s: %s, %s", digest, _ORIGINS[library.origin], ", ".join(library.addresses))
                 _remember(digest, library)
         finally:
@@ -256,8 +259,8 @@ def _texts(folder: Any) -> Iterator[bytes]:
             yield file.read_bytes()
 
 
-def _compile(compiler: _Compiler, identity: bytes, digest: str, text: str) -> Library:
-    module = _optimised(compiler, text)
+def _compile(compiler: _Compiler, identity: bytes, digest: str, text: str, vectorise: bool) -> Library:
+    module = _optimised(compiler, text, vectorise)
     names = [f.name for f in module.functions if not f.is_declaration and f.linkage.name == "external"]
     try:
         code = compiler.target.emit_object(module)
@@ -271,7 +274,7 @@ def _compile(compiler: _Compiler, identity: bytes, digest: str, text: str) -> Li
     return library
 
 
-def _optimised(compiler: _Compiler, text: str) -> Any:
+def _optimised(compiler: _Compiler, text: str, vectorise: bool = False) -> Any:
     """Return the text as an LLVM module, verified and optimised."""
     llvm = compiler.llvm
     try:
@@ -282,8 +285,12 @@ def _optimised(compiler: _Compiler, text: str) -> Any:
         raise CompileError(_explain(str(error), text)) from None
     with compiler.lock:
         # LLVM keeps 1.5 kB of every builder; but one that serves a second text calls back to what is gone by then.
-        builder = llvm.create_pass_builder(compiler.target, llvm.create_pipeline_tuning_options())
+        options = llvm.create_pipeline_tuning_options(speed_level=2)
+        options.loop_vectorization = options.slp_vectorization = vectorise
+        builder = llvm.create_pass_builder(compiler.target, options)
         compiler.passes.run(module, builder)
+        if vectorise:
+            builder.getModulePassManager().run(module, builder)
     return module
 
 

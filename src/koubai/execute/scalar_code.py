@@ -474,8 +474,10 @@ class Block:
         self.arguments = list(arguments)
 
 
-def compiled(function: FunctionType) -> Machine:
-    """Return the machine code of a generator. Raises CompileError."""
+def compiled(function: FunctionType, vectorise: bool = False) -> Machine:
+    """Return the machine code of a generator; vectorise: as `koubai.execute.library.load` takes it. Raises
+    CompileError.
+    """
     with open(function.__code__.co_filename, "rb") as file:  # the texts and their numbers
         key = hashlib.sha256(file.read()).hexdigest()
 
@@ -487,4 +489,4 @@ def compiled(function: FunctionType) -> Machine:
         except (TypeError, KeyError) as error:
             raise CompileError(f"{function.__name__}: {error}") from error
 
-    return Machine(library.load(f"scalar code {function.__name__} {key}", make), function.__name__)
+    return Machine(library.load(f"scalar code {function.__name__} {key}", make, vectorise), function.__name__)
