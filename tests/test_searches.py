@@ -341,6 +341,20 @@ def test_what_the_loop_does_not_cover_stays_with_the_rule(monkeypatch):
     assert not seen
 
 
+@pytest.mark.parametrize("optimizer", ["lbfgs", "conjugategradient", "barzilaiborwein", "gradientdescent"])
+def test_vectorised_loops_keep_every_bit(optimizer, monkeypatch):
+    x0 = np.cos(np.arange(1030.0))
+    runs = []
+    for most in (search_stepper.MANY, math.inf):
+        monkeypatch.setattr(search_stepper, "_code", search_stepper._Code())
+        monkeypatch.setattr(search_stepper, "MANY", most)
+        runs.append(kb.minimize(anew(many), x0, optimizer, max_steps=40))
+        assert [*search_stepper._code.machines] == [
+            kb.optimizers.resolve(optimizer).rule.name + " of many" * (most == 1024)
+        ]
+    same_run(*runs)
+
+
 @pytest.mark.parametrize("n", [65, 130])
 def test_of_more_parameters_machine_code_makes_every_step_to_the_same_bits(n, monkeypatch):
     x0 = np.cos(np.arange(n))
