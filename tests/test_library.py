@@ -3,6 +3,7 @@
 import ctypes
 import dataclasses
 import errno
+import hashlib
 import gc
 import math
 import os
@@ -379,7 +380,7 @@ def test_a_disk_that_fails_anywhere_only_costs_time(monkeypatch, cache, broken, 
 
 
 def digest(key):
-    return library.hashlib.sha256(library._compiler().identity + key.encode()).hexdigest()
+    return hashlib.sha256(library._compiler().identity + key.encode()).hexdigest()
 
 
 @pytest.mark.parametrize("value", ["", "0", "off", "OFF"])

@@ -15,7 +15,6 @@ import math
 import os
 import re
 import stat
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Never, TypeAlias, TypeVar
@@ -170,6 +169,8 @@ def _clear(folder: str) -> None:
 
 def write_archive(path: Path, kind: str, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
     """Write arrays with a JSON header into one .npz file: whole or not at all, and never a pickle."""
+    import zipfile  # only now: with what it loads it would slow down the import of koubai
+
     text = json.dumps({"format": FORMAT, "kind": kind, "koubai": version(), **header}, ensure_ascii=False)
     parts = {name: np.asarray(array) for name, array in arrays.items()}
     if wrong := [f"{name!r} is of {part.dtype}" for name, part in parts.items() if part.dtype.name not in _DTYPES]:
@@ -314,6 +315,8 @@ def _int(text: str) -> int:
 
 def _arrays(file: BinaryIO) -> dict[str, Any]:
     """Return the arrays of an .npz file by name; the header, which is text, as that."""
+    import zipfile  # only now, as above
+
     arrays: dict[str, Any] = {}
     size = os.fstat(file.fileno()).st_size
     with zipfile.ZipFile(file) as archive:

@@ -11,9 +11,7 @@ import contextlib
 import contextvars
 import ctypes
 import dataclasses
-import hashlib
 import importlib
-import importlib.resources
 import itertools
 import os
 import re
@@ -22,11 +20,14 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from koubai.errors import CompileError, CompileWarning, warn
 from koubai.folders import user_folder
 from koubai.log import debug
+
+if TYPE_CHECKING:
+    import hashlib
 
 __all__ = ["Library", "available", "clear", "has_fma", "load", "processors", "texts"]
 
@@ -104,7 +105,7 @@ def texts() -> Iterator[list[str]]:
 def _loaded(key: bytes, make_ir: Callable[[], str], vectorise: bool) -> Library:
     compiler = _compiler()
     identity = compiler.identity + key
-    digest = hashlib.sha256(identity).hexdigest()
+    digest = _sha256(identity).hexdigest()
     with _lock:
         library = _recall(digest)
         if library is not None:
@@ -241,9 +242,17 @@ def _start() -> _Compiler:
     )
 
 
+def _sha256(data: bytes = b"") -> hashlib._Hash:
+    import hashlib  # only now: OpenSSL would slow down the import of koubai
+
+    return hashlib.sha256(data)
+
+
 def _sources() -> str:
     """Return a hash of the sources that write IR, so that a changed generator never meets an old object."""
-    total = hashlib.sha256()
+    import importlib.resources  # only now, as above
+
+    total = _sha256()
     for room in ("koubai.graph", "koubai.execute"):
         for text in _texts(importlib.resources.files(room)):
             total.update(text)
@@ -388,7 +397,7 @@ def _from_disk(compiler: _Compiler, identity: bytes, digest: str) -> Library | N
             entry = file.read()
         checksum, body = entry[:32], entry[32:]
         heading = _ENTRY + identity + b"\n"
-        if hashlib.sha256(body).digest() != checksum or not body.startswith(heading):
+        if _sha256(body).digest() != checksum or not body.startswith(heading):
             return None
         names, _, code = body[len(heading) :].partition(b"\n")
         library = _link(compiler, "disk", names.decode().split(), code)
@@ -410,7 +419,7 @@ def _to_disk(identity: bytes, digest: str, names: list[str], code: bytes) -> Non
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
             with open(os.open(temporary, flags, 0o600), "wb") as file:
-                file.write(hashlib.sha256(body).digest() + body)
+                file.write(_sha256(body).digest() + body)
             os.replace(temporary, os.path.join(folder, digest + _SUFFIX))
         except BaseException:
             with contextlib.suppress(OSError):

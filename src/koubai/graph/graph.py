@@ -7,7 +7,6 @@ code that can be pasted and run.
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import keyword
 import operator
@@ -24,6 +23,8 @@ from koubai.graph.ops import Op, Shape
 from koubai.graph.user_code import Where, line_of, named_line, named_place, stored_name
 
 if TYPE_CHECKING:
+    import hashlib
+
     from koubai.graph.tracer import Trace
 
 __all__ = [
@@ -269,7 +270,7 @@ class Graph:
 
     def digest(self) -> str:
         """Return a short text that is the same for equal graphs, in every process."""
-        digest = hashlib.blake2b(digest_size=8)
+        digest = _blake2b()
         for op, inputs, params, shape, dtype, _ in self.nodes:
             kept = () if op is CAPTURED else _described(params)
             digest.update(repr((op.name, inputs, kept, shape, str(dtype))).encode())
@@ -382,10 +383,16 @@ def _same_node(a: Node, b: Node) -> bool:
     return bool(params == b[2])  # not the user's line: it does not count
 
 
+def _blake2b(data: bytes = b"") -> hashlib.blake2b:
+    import hashlib  # only now: OpenSSL would slow down the import of koubai
+
+    return hashlib.blake2b(data, digest_size=8)
+
+
 def _described(value: Any) -> Any:
     """Return what tells a value from others, without the address that a repr may have."""
     if isinstance(value, np.ndarray):
-        return value.shape, str(value.dtype), hashlib.blake2b(value.tobytes(), digest_size=8).hexdigest()
+        return value.shape, str(value.dtype), _blake2b(value.tobytes()).hexdigest()
     if isinstance(value, dict):
         return [(key, _described(part)) for key, part in value.items()]
     if isinstance(value, list | tuple):
