@@ -3,8 +3,8 @@
 import ctypes
 import dataclasses
 import errno
-import hashlib
 import gc
+import hashlib
 import math
 import os
 import shutil
