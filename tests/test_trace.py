@@ -757,6 +757,18 @@ def test_objects_are_refused():
     assert caught.value.line == test_objects_are_refused.__code__.co_firstlineno + 2
 
 
+def test_a_kink_of_a_node_that_is_gone_has_none_however_often_a_graph_is_pruned():
+    def f(x):
+        np.sum(np.maximum(x, 0))  # nobody reads it
+        return np.sum(np.sin(x)), np.sum(np.cos(x))
+
+    graph = trace(f, np.array([0.0, 1.0]))
+    assert [kink.node for kink in graph.kinks] == [-1]
+    part = Graph.pruned(graph.nodes, graph.inputs, graph.outputs[1:], (), graph.kinks)
+    assert len(part.nodes) < len(graph.nodes)
+    assert [kink.node for kink in part.kinks] == [-1]
+
+
 def test_kinks_say_what_they_are_of_and_where():
     (kink,) = trace(lambda x: np.sum(np.maximum(x, 0)), np.array([0.0, 1.0])).kinks
     assert repr(kink) == f"<Kink of maximum at test_trace.py:{kink.line}>"
