@@ -134,10 +134,11 @@ class Path:
             return None
         if not self.same() or (table := self.table()) is None:
             return None
-        found, valid = table(x), table.is_valid()
+        found = table(x)
+        refused = found is None and table.is_valid()
         self.tables.spare.append(table)
         if found is None:
-            return False if valid else None
+            return False if refused else None
         return np.float64(found[0]), found[1].reshape(x.shape)
 
     def take_results(self, leaves: Leaves) -> Any:

@@ -272,9 +272,8 @@ class Trace:
             return i
         nodes, forms = self.nodes, self.forms
         i = len(nodes)
-        if form is NUMBER and op.elementwise:
-            pass  # as all elementwise calls on numbers
-        elif form is None or op.elementwise or op.shape is not None:
+        is_number = form is NUMBER and op.elementwise  # as most nodes of a loop over numbers: there is no more to infer
+        if not is_number and (form is None or op.elementwise or op.shape is not None):
             found = infer_shape_dtype(op, forms, nodes, inputs, params)
             if form is not None and found != form:
                 if form[1] == np.object_:
