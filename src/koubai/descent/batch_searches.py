@@ -31,8 +31,6 @@ from koubai.parameters import FloatArray, Layout
 
 __all__ = ["Searches"]
 
-ANY_NUMBER = 2**31 - 1  # of evaluations
-
 
 class Searches:
     """The code for L-BFGS on one function from many starts.
@@ -82,7 +80,6 @@ class Searches:
         arrays |= dict(zip(("x", "fun", "norm", "steps", "codes", "tried"), results, strict=True))
         arrays["starts"] = starts
         task[searches.MOST_STEPS] = max_steps
-        task[searches.MOST_TRIED] = ANY_NUMBER
         task[searches.IS_SHARE] = gtol is None
         block = Block([arrays[name] for name in self.names])
         held: Any = self.code

@@ -688,8 +688,8 @@ def lbfgs(
 
 # In ``task``: the first start and the last one, the most steps of each, the most evaluations, and whether gtol is a
 # share of the gradient at the start, where that is below 1.
-FIRST, LAST, MOST_STEPS, MOST_TRIED, IS_SHARE = 0, 1, 2, 3, 4
-TASK = 5
+FIRST, LAST, MOST_STEPS, IS_SHARE = 0, 1, 2, 3
+TASK = 4
 RUNNING, CONVERGED, DIVERGED, NONFINITE, OUT_OF_STEPS, STALLED = 0, 1, 2, 3, 4, 7
 GROWN = 1e10  # as in `koubai.descent.stopping`
 LARGEST = 1.7e308
@@ -752,7 +752,7 @@ def lbfgs_many(
         ends[1] = float(counts[ROOM] - 1)
         stays = 0
         while state == RUNNING:
-            if counts[T] >= task[MOST_STEPS] or counts[TRIED] > task[MOST_TRIED]:
+            if counts[T] >= task[MOST_STEPS]:
                 state = OUT_OF_STEPS
                 break
             counts[T_BEGIN] = counts[T]
@@ -957,7 +957,7 @@ def lbfgs_many_within(
         if state == RUNNING and numbers[NORM] <= numbers[GTOL]:
             state = CONVERGED
         while state == RUNNING:
-            if counts[T] >= task[MOST_STEPS] or counts[TRIED] > task[MOST_TRIED]:
+            if counts[T] >= task[MOST_STEPS]:
                 state = OUT_OF_STEPS
                 break
             for i in range(n):
