@@ -20,7 +20,7 @@ import numpy as np
 from koubai.graph.graph import CONSTANT, INPUT, Graph, Node
 from koubai.graph.ops import OPS, Shape, zeros
 from koubai.graph.repeats import Forwards
-from koubai.graph.reverse import carried, load, pullback
+from koubai.graph.reverse import broadcast, carried, load, pullback
 from koubai.graph.simplify import difference
 from koubai.graph.traced import Traced, current_node, new_traced, record
 from koubai.graph.tracer import Trace, uncollected
@@ -98,7 +98,7 @@ def pushforward(graph: Graph, wrt: Sequence[int]) -> Graph:
                     part = part.astype(dtype, copy=False)
                 total = part if total is None else record(_ADD, (total, part))
             if total is not None:
-                tangents[i] = total if total.shape == shape else record(_BROADCAST, (total,), {"shape": shape})
+                tangents[i] = broadcast(total, shape)
     outputs = []
     for i in graph.outputs:
         shape, dtype = graph.forms[i]
@@ -160,6 +160,4 @@ def _still(tangent: Any, shape: Shape, dtype: Any) -> Any:
     return zeros(tangent, shape, dtype) if shape else dtype.type(0)
 
 
-_ADD, _BROADCAST, _REAL, _SUBTRACT, _ZEROS = (
-    OPS[name] for name in ("add", "broadcast_to", "real", "subtract", "zeros")
-)
+_ADD, _REAL, _SUBTRACT, _ZEROS = (OPS[name] for name in ("add", "real", "subtract", "zeros"))

@@ -26,7 +26,7 @@ from koubai.graph.traced import Traced, current_node, new_traced, record, trace_
 from koubai.graph.tracer import Trace, uncollected
 from koubai.graph.user_code import Where
 
-__all__ = ["Careful", "carried", "load", "pullback", "reverse"]
+__all__ = ["Careful", "broadcast", "carried", "load", "pullback", "reverse"]
 
 
 # the node that was differentiated, which operand, and the nodes of both cotangents in the new graph
@@ -127,7 +127,7 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
             if g.shape != shape and (
                 careful is not None or not _takes_less(op, g, [nodes[j].shape for j in inputs if carries[j]], shape)
             ):
-                g = _broadcast(g, shape)
+                g = broadcast(g, shape)
             elementwise, vjp = op.elementwise, op.vjp
             cut = y = None
             arguments: tuple[Any, ...] = ()
@@ -174,7 +174,7 @@ def _reversed(graph: Graph, wrt: Sequence[int] | None, seeds: Sequence[int] | No
     for i in targets:
         shape, dtype = forms[i]
         if i in cotangents:
-            gradients.append(current_node(_broadcast(cotangents[i], shape)))
+            gradients.append(current_node(broadcast(cotangents[i], shape)))
         else:
             gradients.append(trace.emit(_ZEROS, (), {"shape": shape, "dtype": dtype}))
     if careful is not None:
@@ -203,7 +203,8 @@ def _takes_less(op: Op, g: Traced, given: Sequence[Shape], shape: Shape) -> bool
     return op is _SUM and not g.shape
 
 
-def _broadcast(g: Traced, shape: Shape) -> Traced:
+def broadcast(g: Traced, shape: Shape) -> Traced:
+    """Return a traced value of this shape."""
     return g if g.shape == shape else record(_BROADCAST, (g,), {"shape": shape})
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from koubai.errors import TraceError
 from koubai.graph.graph import CONSTANT, Graph
 from koubai.graph.ops import OPS
-from koubai.graph.reverse import carried, load
+from koubai.graph.reverse import broadcast, carried, load
 from koubai.graph.traced import Traced, current_node, new_traced, record
 from koubai.graph.tracer import Trace
 
@@ -113,14 +113,14 @@ class _Reader:
         if not self.carries[i]:
             return []
         if name == "add":
-            return [_broadcast(part, node.shape) for j in inputs for part in self.elements(j)]
+            return [broadcast(part, node.shape) for j in inputs for part in self.elements(j)]
         if (square := self._squared(i)) is not None:
             base = self.nodes[square]
             return [self.value(base.inputs[0] if base.op.name == "absolute" else square)]
         if name == "multiply" and (same := self._same(*inputs)) is not None:
             return [_scaled(self.value(same[0]), same[1])]
         if name in ("multiply", "divide", "negative", "subtract") and (step := self._weighted(i)) is not None:
-            return [_scaled(_broadcast(part, node.shape), step[1]) for part in self.elements(step[0])]
+            return [_scaled(broadcast(part, node.shape), step[1]) for part in self.elements(step[0])]
         if name in _REARRANGING:
             rest = tuple(self.value(j) for j in inputs[1:])
             return [record(node.op, (part, *rest), node.params) for part in self.elements(inputs[0])]
@@ -205,7 +205,3 @@ def _scaled(part: Traced, weight: Any) -> Traced:
             raise TraceError("f is no sum of squares: it takes one off", _USE)
         return record(OPS["multiply"], (part, float(np.sqrt(weight))))
     return record(OPS["multiply"], (part, record(OPS["sqrt"], (weight,))))
-
-
-def _broadcast(part: Traced, shape: Any) -> Traced:
-    return part if part.shape == shape else record(OPS["broadcast_to"], (part,), {"shape": shape})
